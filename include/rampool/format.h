@@ -157,7 +157,8 @@ struct rp_inode {
 	uint32_t rdev;              /* as new_encode_dev of Linux: minor's low 8 bits, 12 bits of major, the rest of minor */
 	uint32_t flags;             /* enum rp_inode_flag */
 	struct rp_time atime, mtime, ctime, btime;
-	uint64_t parent;            /* of a directory: what ".." names; of an orphan: 0 */
+	uint64_t parent;            /* of a directory: what ".." names; of an orphan: 0; of others: a directory where a name of it
+	                               was made last (a hint for finding names; it may be stale when there are several) */
 	uint64_t xattrs;            /* the object that holds the extended attributes; 0: none */
 	uint64_t orphan_next, orphan_prev; /* list of inodes without a name; 0: none */
 	uint64_t entry_count;       /* of a directory: names in it */

@@ -57,8 +57,19 @@ struct rp_keep_server {
 	int (*rollback_allowed)(void *context, bool forced, char message[512]);
 	/* Lines for `rampool status`, as "name: value". */
 	void (*status)(void *context, FILE *to);
+	/* One line for whoever runs the program, from any thread. Null: stderr. */
+	void (*log)(void *context, const char *line);
+	/* Device number of the mount, so that no image is put inside it. -errno: not mounted. */
+	int (*device)(void *context, dev_t *out);
 	void *context;
 };
+
+/* Would rp_keep_start() do? For a program that forks between telling its user and starting threads. Opens an image that is
+ * there (and lets go of it), looks at the directory of one that is to be made; changes nothing. */
+int rp_keep_check(const struct rp_keep_options *options, const char *program, char message[512]);
+
+/* Tell systemd ("READY=1", "STATUS=..."), when it asked to be told ($NOTIFY_SOCKET). */
+void rp_keep_notify(const char *state);
 
 /* Open or create image, pool and filesystem; start saving. On error: one line in message, nothing left behind. */
 int rp_keep_start(const struct rp_keep_options *options, const struct rp_keep_server *server, struct rp_keep **out,
