@@ -88,15 +88,18 @@ PLUGIN := $(if $(NBD_SRC),$(B)/nbdkit-rampool-plugin.so)
 MKFS_PROGS := $(patsubst mkfs/%.c,$(B)/%.rampool,$(MKFS_MAINS))
 PROGRAMS := $(RAMPOOL) $(PLUGIN) $(MKFS_PROGS)
 
-# A test is each C file with a main; the others of its folder are shared by the tests of that folder.
+# A test is each C file with a main; the others of its folder are shared by the tests of that folder. A folder below
+# that with C files is one more program, of the folder's name.
 TEST_KINDS := unit model crash fuzz fuse nbd
 TEST_ALL_SRC := $(wildcard $(addsuffix /*.c,$(addprefix tests/,$(TEST_KINDS))))
 TEST_MAINS := $(if $(TEST_ALL_SRC),$(shell grep -lE '^(int[[:space:]])?main\>' $(TEST_ALL_SRC) /dev/null))
 TEST_PARTS := $(filter-out $(TEST_MAINS),$(TEST_ALL_SRC))
-TEST_PROGS := $(patsubst %.c,$(B)/%,$(TEST_MAINS))
+TEST_DIR_SRC := $(wildcard $(addsuffix /*/*.c,$(addprefix tests/,$(TEST_KINDS))))
+TEST_DIRS := $(sort $(patsubst %/,%,$(dir $(TEST_DIR_SRC))))
+TEST_PROGS := $(patsubst %.c,$(B)/%,$(TEST_MAINS)) $(addprefix $(B)/,$(TEST_DIRS))
 
 ALL_SRC := $(POOL_SRC) $(FS_SRC) $(CONTROL_SRC) $(SERVER_SRC) $(COMMAND_SRC) $(NBD_SRC) $(MKFS_MAINS) $(MKFS_SRC) \
-	$(TESTLIB_SRC) $(TEST_ALL_SRC)
+	$(TESTLIB_SRC) $(TEST_ALL_SRC) $(TEST_DIR_SRC)
 ALL_OBJ := $(call obj,$(ALL_SRC))
 
 .PHONY: all programs tests deps run stop check test check-asan check-tsan lint install uninstall clean help FORCE
@@ -163,14 +166,18 @@ $(MKFS_PROGS): $(B)/%.rampool: $(B)/obj/mkfs/%.o $(MKFS_LIB) $(CORE_LIBS)
 # Clients of a mount need none of the libraries under test; the other kinds call them directly.
 TEST_LIBS_fuse := -lacl
 TEST_LIBS_nbd := -lnbd
-define test_kind
-$(patsubst %.c,$(B)/%,$(filter tests/$(1)/%,$(TEST_MAINS))): $(B)/tests/$(1)/%: $(B)/obj/tests/$(1)/%.o \
-		$(call obj,$(filter tests/$(1)/%,$(TEST_PARTS))) $(TEST_LIB) $(if $(filter fuse,$(1)),,$(MKFS_LIB) $(CORE_LIBS))
+# $(1) is the kind, $(2) the program's path without the build folder, $(3) its sources.
+define test_program
+$(B)/$(2): $(call obj,$(3)) $(TEST_LIB) $(if $(filter fuse,$(1)),,$(MKFS_LIB) $(CORE_LIBS))
 	$$(say) LINK $$@
 	@mkdir -p $$(@D)
 	$$(call link,,$(TEST_LIBS_$(1)) $(if $(filter fuse,$(1)),,-larchive) $(LIBS))
+
 endef
-$(foreach k,$(TEST_KINDS),$(eval $(call test_kind,$(k))))
+test_kind = $(foreach t,$(filter tests/$(1)/%,$(TEST_MAINS)), \
+	$(call test_program,$(1),$(t:.c=),$(t) $(filter tests/$(1)/%,$(TEST_PARTS))))
+test_folders = $(foreach d,$(filter tests/$(1)/%,$(TEST_DIRS)),$(call test_program,$(1),$(d),$(wildcard $(d)/*.c)))
+$(foreach k,$(TEST_KINDS),$(eval $(call test_kind,$(k)))$(eval $(call test_folders,$(k))))
 
 # ---- what people type
 
