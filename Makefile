@@ -244,7 +244,8 @@ clean:  ## remove the builds (what "make deps" built stays)
 help:  ## this text
 	@echo 'Targets:'
 	@sed -n 's/^\([a-z-]*\):[^#]*## *\(.*\)/  \1\t\2/p' Makefile | expand -t 16
-	@echo 'Variables: MODE=release|debug|asan|tsan  O=build  CC  CFLAGS  PREFIX  DESTDIR  V=1  T="KIND|TEST ..."  TEST_JOBS=1'
+	@echo 'Variables: MODE=release|debug|asan|tsan  O=build  CC  CFLAGS  PREFIX  DESTDIR  V=1'
+	@echo '  T="KIND|TEST ..."  TEST_JOBS=1'
 
 FORCE:
 
