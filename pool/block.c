@@ -142,11 +142,24 @@ static int payload_decode(struct rp_codec_state *state, const struct rp_block_he
 	return n == RP_PAGE_SIZE ? 0 : -EIO;
 }
 
-int rp_block_decode(struct rp_codec_state *state, const uint8_t file_id[16], rp_addr address, unsigned kind,
-                    const void *from, size_t available, void *page, struct rp_block_info *info, const char **why)
+void rp_block_rewrap(const uint8_t file_id[16], rp_addr address, const struct rp_block_header *header, const void *payload,
+                     void *to, uint32_t *size)
+{
+	struct rp_block_header *made = to;
+	char *at = (char *)to + sizeof(*made);
+
+	*made = *header;
+	made->address = address;
+	memcpy(at, payload, header->stored_bytes);
+	made->checksum = block_checksum(file_id, address, to, header->stored_bytes);
+	*size = unit_round(sizeof(*made) + header->stored_bytes);
+	memset(at + header->stored_bytes, 0, *size - sizeof(*made) - header->stored_bytes);
+}
+
+int rp_block_verify(const uint8_t file_id[16], rp_addr address, unsigned kind, const void *from, size_t available,
+                    const char **why)
 {
 	struct rp_block_header header;
-	const char *payload = (const char *)from + sizeof(header);
 
 	*why = "beyond the end of the file";
 	if (available < sizeof(header))
@@ -169,15 +182,27 @@ int rp_block_decode(struct rp_codec_state *state, const uint8_t file_id[16], rp_
 		return -EIO;
 	*why = "header makes no sense";
 	if (header.raw_bytes != RP_PAGE_SIZE || header.codec > RP_CODEC_ZSTD || header.kind == RP_KIND_FREE ||
-	    header.kind > RP_KIND_LAST)
+	    header.kind > RP_KIND_LAST || header.reserved)
 		return -EIO;
+	return 0;
+}
+
+int rp_block_decode(struct rp_codec_state *state, const uint8_t file_id[16], rp_addr address, unsigned kind,
+                    const void *from, size_t available, void *page, struct rp_block_info *info, const char **why)
+{
+	struct rp_block_header header;
+	int error = rp_block_verify(file_id, address, kind, from, available, why);
+
+	if (error)
+		return error;
+	memcpy(&header, from, sizeof(header));
 	if (info) {
 		info->kind = header.kind;
 		info->codec = header.codec;
 		info->stored_bytes = unit_round(sizeof(header) + header.stored_bytes);
 		info->birth = header.birth;
 	}
-	return payload_decode(state, &header, payload, page, why);
+	return payload_decode(state, &header, (const char *)from + sizeof(header), page, why);
 }
 
 static const char *const codec_names[] = { "none", "lz4", "zstd" };

@@ -68,8 +68,14 @@ bool rp_page_is_zero(const void *page);
 int rp_block_encode(struct rp_codec_state *state, enum rp_codec codec, const uint8_t file_id[16], rp_addr address,
                     unsigned kind, uint64_t birth, const void *page, void *to, uint32_t *size);
 
+/* A block that was verified, under a new address and perhaps in another file. `to` as above. */
+void rp_block_rewrap(const uint8_t file_id[16], rp_addr address, const struct rp_block_header *header, const void *payload,
+                     void *to, uint32_t *size);
+
 /* Decode what stands at `address` into a page. kind 0: any. `available` bytes are at `from`.
- * returns 0; -EIO with *why a constant text; -ENOMEM. */
+ * returns 0; -EIO with *why a constant text; -ENOMEM. verify: all but decompressing. */
+int rp_block_verify(const uint8_t file_id[16], rp_addr address, unsigned kind, const void *from, size_t available,
+                    const char **why);
 int rp_block_decode(struct rp_codec_state *state, const uint8_t file_id[16], rp_addr address, unsigned kind,
                     const void *from, size_t available, void *page, struct rp_block_info *info, const char **why);
 
@@ -156,6 +162,121 @@ int rp_super_decode(const void *from, struct rp_super best[RP_SUPER_SLOTS], bool
 int rp_super_features_check(const struct rp_super *super, bool read_only, char name[64]);
 /* Set the words and names for files that use this codec. */
 void rp_super_features_set(struct rp_super *super, enum rp_codec codec);
+
+/* ---- Hash of 64-bit keys (addrmap.c) ---------------------------------------------------------------------------------- */
+
+/* Keys are not 0. Grows; values are replaced. One thread at a time. */
+struct rp_addrmap {
+	const struct rp_hooks *hooks;
+	uint64_t *slots;          /* pairs */
+	size_t room, count;       /* room: a power of two, or 0 */
+};
+void rp_addrmap_free(struct rp_addrmap *map);
+int rp_addrmap_put(struct rp_addrmap *map, uint64_t key, uint64_t value);         /* 0; -ENOMEM */
+bool rp_addrmap_get(const struct rp_addrmap *map, uint64_t key, uint64_t *value); /* value may be null */
+
+/* Memory through the hooks; zeroed; free(). */
+void *rp_image_allocate(const struct rp_hooks *hooks, size_t size);
+void rp_image_now(const struct rp_hooks *hooks, int64_t *sec, uint32_t *nsec);
+int rp_image_random(const struct rp_hooks *hooks, void *to, size_t size);
+void rp_image_log(const struct rp_hooks *hooks, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Into options->message, if the caller wants one. Returns `error`. */
+int rp_image_say(const struct rp_image_options *options, int error, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* ---- The store: one image file (store.c, store_read.c) ------------------------------------------------------------------ */
+
+/* What one reading thread needs. window_room 0: one block at a time; else reads ahead into a window while addresses rise. */
+struct rp_reader {
+	struct rp_reader *next;
+	struct rp_codec_state codec;
+	uint64_t window_offset;
+	size_t window_size, window_room;
+	uint8_t *window;
+	uint8_t block[RP_BLOCK_MAX];
+};
+
+struct rp_store {
+	/* set once; path changes with rp_store_rename(), by the thread that commits */
+	const struct rp_io *io;
+	const struct rp_hooks *hooks;
+	char *path;
+	void *lock;               /* the handle that holds the lock, kept apart from the one that may have to be replaced; null:
+	                             read-only */
+	bool read_only;
+	bool named;               /* the path is the image's own, no longer the one it is made under */
+	uint8_t file_id[16];
+
+	/* handle_lock: readers hold it shared while they read, replacing the handle takes it exclusively */
+	pthread_rwlock_t handle_lock;
+	void *handle;
+
+	/* readers_lock guards the list of readers nobody uses now; held for a few instructions */
+	pthread_mutex_t readers_lock;
+	struct rp_reader *readers;
+
+	/* the committing thread's alone */
+	struct rp_super super;    /* the last durable one */
+	unsigned slot;            /* where it stands; the next one goes to the other */
+	uint64_t sequence_last;   /* given to the last superblock that was tried */
+	uint64_t end;             /* beyond everything ever written: where the next block goes once the buffer is out */
+	uint64_t end_published;   /* `end` when the last superblock was tried: nothing before may be cut off */
+	uint8_t *buffer;
+	size_t buffered;          /* bytes in it; they go to `end` */
+	bool doubtful;            /* a write or sync failed: a new handle before anything else is written */
+	enum rp_codec codec;
+	struct rp_codec_state codec_state;
+	uint64_t written_bytes;
+};
+
+struct rp_store_options {
+	const struct rp_io *io;
+	const struct rp_hooks *hooks;
+	bool read_only, any_owner;
+	const struct rp_image_options *says; /* whose message is filled; may be null */
+};
+
+/* Make a new file; it must not exist (what a crash left of an earlier attempt is removed, unless locked). */
+int rp_store_create(const char *path, const struct rp_store_options *options, enum rp_codec codec, struct rp_store **out);
+/* Open an existing one: lock, superblocks, features. super_good may be null. */
+int rp_store_open(const char *path, const struct rp_store_options *options, struct rp_store **out);
+void rp_store_close(struct rp_store *store);
+
+/* Writing; the committing thread only. A failure makes the store doubtful; rp_store_abort() then makes it fit for the next
+ * attempt. Order: begin, append..., barrier, publish. */
+int rp_store_begin(struct rp_store *store);
+int rp_store_append(struct rp_store *store, unsigned kind, uint64_t birth, const void *page, rp_addr *out, uint32_t *size);
+/* A block as it stands in another file, verified and still encoded, under a new address. */
+int rp_store_append_encoded(struct rp_store *store, const struct rp_block_header *header, const void *payload, rp_addr *out,
+                            uint32_t *size);
+int rp_store_barrier(struct rp_store *store);
+/* next: generation, root, time, flags, keep, size, label, uuid; the rest is filled in. */
+int rp_store_publish(struct rp_store *store, const struct rp_super *next);
+void rp_store_abort(struct rp_store *store, int error);
+int rp_store_rename(struct rp_store *store, const char *to);
+
+/* Reading; any thread. -EIO: *why says what is wrong. */
+struct rp_reader *rp_reader_claim(struct rp_store *store, size_t window_room);
+void rp_reader_release(struct rp_store *store, struct rp_reader *reader);
+int rp_store_read(struct rp_store *store, struct rp_reader *reader, rp_addr addr, unsigned kind, void *page,
+                  struct rp_block_info *info, const char **why);
+/* The same without decoding: header and payload stay in reader->block. Verified. */
+int rp_store_read_encoded(struct rp_store *store, struct rp_reader *reader, rp_addr addr, unsigned kind,
+                          const struct rp_block_header **header, const void **payload, const char **why);
+int rp_store_read_root(struct rp_store *store, rp_addr addr, struct rp_root *root, uint64_t *checksum, const char **why);
+
+/* ---- Pages as they stand in an image (children.c) ------------------------------------------------------------------------ */
+
+/* The children of a page: its words that are entries. */
+struct rp_children {
+	unsigned first, step, count; /* in words of 8 bytes */
+};
+struct rp_children rp_children_of(unsigned kind);
+/* What the child in this word is: its kind, and what the pages of its map are. leaf: the parent's map's. */
+unsigned rp_children_kind(unsigned kind, unsigned leaf, const uint64_t *page, unsigned word, unsigned *child_leaf);
+/* Is every entry of a page read from `addr` fit to be followed? *why: what is wrong. */
+bool rp_children_valid(unsigned kind, const uint64_t *page, rp_addr addr, const char **why);
+bool rp_entry_valid(rp_entry e, rp_addr below, bool may_have_height, const char **why);
 
 /* ---- The system's files --------------------------------------------------------------------------------------------- */
 

@@ -1,0 +1,14 @@
+/* store.h: what store.c, store_open.c and store_read.c share. */
+#ifndef RP_POOL_STORE_H
+#define RP_POOL_STORE_H
+
+#include "image.h"
+
+uint8_t *rp_store_buffer_allocate(const struct rp_hooks *hooks);
+/* Read until `size` bytes or the end of the file: the count, or -errno. */
+ssize_t rp_store_bytes_read(const struct rp_io *io, void *handle, void *to, size_t size, uint64_t offset);
+/* Both slots, as rp_super_decode(). */
+int rp_store_supers_read(const struct rp_io *io, const struct rp_hooks *hooks, void *handle,
+                         struct rp_super best[RP_SUPER_SLOTS], bool good[RP_SUPER_SLOTS], unsigned *newest);
+
+#endif
