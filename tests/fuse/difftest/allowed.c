@@ -1,0 +1,47 @@
+/* allowed.c: every difference between tmpfs and a rampool mount that is no fault, with the reason. */
+#include <stdlib.h>
+#include <string.h>
+#include "difftest.h"
+
+const struct allowed allowed_differences[] = {
+	{ FIELD_BLOCKS, NULL, NULL, NULL,
+	  "st_blocks: copies share pages, and reading a hole through a mapping gives tmpfs a page but not rampool" },
+	{ FIELD_DIR_SIZE, NULL, NULL, NULL,
+	  "size of a directory: tmpfs counts 20 a name, rampool the bytes of the directory's pages" },
+	{ FIELD_INODE_NUMBER, NULL, NULL, NULL,
+	  "inode numbers: any number will do; that links share one is compared" },
+	{ FIELD_EMULATE_ZERO_RANGE, NULL, NULL, NULL,
+	  "fallocate ZERO_RANGE: tmpfs has none; there it is made of PUNCH_HOLE and ftruncate" },
+	{ FIELD_MMAP_TIMES, NULL, NULL, NULL,
+	  "mtime after a store through a mapping: tmpfs is not told of the store; times are set behind it" },
+	{ FIELD_SEEK_GRANULARITY, NULL, NULL, NULL,
+	  "SEEK_HOLE, SEEK_DATA: where a hole is may differ (copies share holes, allocated pages count as data); "
+	  "that what is told to be a hole holds zeroes only is checked in both" },
+	{ FIELD_INODE_FLAGS, NULL, NULL, NULL,
+	  "FS_IOC_GETFLAGS: tmpfs keeps inode flags, rampool has none" },
+	{ 0 },
+};
+
+static const char *result_of(const char *record)
+{
+	const char *at = strstr(record, " = ");
+
+	return at ? at + 3 : "";
+}
+
+bool is_allowed(const char *reference, const char *subject)
+{
+	const char *name = strchr(reference, ' ');
+	const struct allowed *a;
+
+	if (!name)
+		return false;
+	for (a = allowed_differences; a->reason; a++) {
+		if (!a->call || strncmp(name + 1, a->call, strlen(a->call)) || name[1 + strlen(a->call)] != '(')
+			continue;
+		if (!strncmp(result_of(reference), a->reference, strlen(a->reference)) &&
+		    !strncmp(result_of(subject), a->subject, strlen(a->subject)))
+			return true;
+	}
+	return false;
+}
