@@ -109,7 +109,7 @@ uint64_t rp_arena_resident_bytes(struct rp_arena *arena);
 
 /* A list of frames linked through addr_low. */
 struct rp_frame_list {
-	rp_frame first;
+	rp_frame first, last;
 	uint64_t count;
 };
 
@@ -190,8 +190,9 @@ struct rp_pool {
 	_Atomic uint64_t gate_closed_max_ns, gate_closings;
 	_Atomic uint64_t era;             /* of reclamation; starts at 1 */
 
-	/* numbers_lock guards the header's and the table heads' lists; taken inside operations, held for a few edits */
+	/* numbers_lock guards the header's numbers, the table's heads and the bitmap; taken inside operations, held for a few edits */
 	pthread_mutex_t numbers_lock;
+	uint64_t numbers_cursor;          /* no bit of the bitmap is set below it */
 
 	/* catalog_lock guards the index, and who changes the catalog's pages; taken before operations and the gate */
 	pthread_mutex_t catalog_lock;
@@ -215,7 +216,8 @@ struct rp_pool {
 	pthread_t reclaimer;
 	pthread_mutex_t reclaim_lock;
 	pthread_cond_t reclaim_wake;
-	bool reclaim_running, reclaim_stop, reclaim_wanted;
+	bool reclaim_running, reclaim_stop;
+	atomic_bool reclaim_wanted;
 };
 
 static inline struct rp_frame_info *rp_info(const struct rp_pool *pool, rp_frame f) { return &pool->arena.frames[f]; }
@@ -324,12 +326,18 @@ static inline bool rp_frame_is_ours(const struct rp_op *op, rp_frame f) { return
 
 /* The frame that holds the page, 0: hole. */
 int rp_map_find(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame *out);
-/* The entry that names the page, in memory that is ours; nodes are made as needed. */
-int rp_map_own(struct rp_op *op, const struct rp_map *map, rp_page page, enum rp_class class, _Atomic rp_entry **out);
+/* The entry, in memory that is ours, that names the page (stop 0) or the node of level `stop` above it (then nothing is made
+ * where there is a hole: *out null). */
+int rp_map_own(struct rp_op *op, const struct rp_map *map, rp_page page, unsigned stop, _Atomic rp_entry **out);
 /* The page's frame, ours: copied, or made of zeroes. logged: a page that was a hole becomes one again on undo. */
 int rp_map_edit(struct rp_op *op, const struct rp_map *map, rp_page page, bool logged, rp_frame *out);
 /* An entry that is an address becomes a frame's, if it is in memory; otherwise RP_AGAIN. *e: the entry as it is now. */
 int rp_entry_resolve(struct rp_op *op, _Atomic rp_entry *where, rp_entry *e, unsigned kind);
+/* A frame for a page that holds old content, the new bytes in it already: publish it where `old` (0: hole) stood. Returns 0;
+ * 1: something else stands there now, try again (the frame is dropped); an error (the frame is dropped). */
+int rp_map_publish(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame old, rp_frame new);
+/* Where a hole at `page` ends, or the level-1 node above it: *node 0 and *end the first page behind the hole; or the node. */
+int rp_map_leaf(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame *node, rp_page *end);
 /* Copy a page that is not ours, children referenced. */
 int rp_frame_copy(struct rp_op *op, rp_frame from, rp_frame *out);
 void rp_page_copy(void *to, const void *from);

@@ -99,30 +99,32 @@ static_assert(sizeof(struct rp_record) == RP_RECORD_SIZE, "a record is 256 bytes
 struct rp_table_head {
 	uint32_t magic;     /* RP_TABLE_MAGIC */
 	uint16_t used;      /* bit i: record i is used; bit 0 always set */
-	uint16_t listed;    /* 1: the page has free records and is in the list of such pages */
-	uint64_t next;      /* page of the object table, 0: none */
-	uint64_t prev;
-	uint8_t reserved[232];
+	uint16_t reserved;
+	uint8_t reserved2[248];
 };
 static_assert(sizeof(struct rp_table_head) == RP_RECORD_SIZE, "a head is as large as a record");
 #define RP_TABLE_MAGIC 0x54505252u
 
-/* The pool's header: record 0 of page 0 of the object table. Its first 24 bytes are that page's head. */
+/* Object 1 is the bitmap of free numbers: bit p % 32768 of its page p / 32768 is set when page p of the object table
+ * exists and has a free record. */
+#define RP_OBJECT_BITMAP 1u
+#define RP_BITMAP_BITS (RP_PAGE_SIZE * 8)
+
+/* The pool's header: record 0 of page 0 of the object table. Its first 8 bytes are that page's head. */
 struct rp_header {
 	uint32_t magic;
 	uint16_t used;
-	uint16_t listed;
-	uint64_t next;
-	uint64_t prev;
-	uint64_t list;              /* first page of the object table with free records + 1; 0: none */
+	uint16_t reserved;
+	uint64_t partial_count;     /* pages of the object table with a free record: bits set in the bitmap */
 	uint64_t page_next;         /* first page of the object table never used */
 	uint64_t generation_next;
-	uint64_t object_count;
+	uint64_t object_count;      /* without the bitmap */
 	uint64_t object_limit;      /* at most so many; 0: no limit */
-	uint64_t size_bytes;        /* of the pool: what `size=` said when it was made */
+	uint64_t size_bytes;        /* of the pool: what `size=` said when it was made or resized */
 	int64_t created_sec;
 	uint8_t uuid[16];
 	char label[32];             /* zero-filled; all 32 bytes may be used */
+	uint8_t reserved2[16];
 	uint8_t user[128];          /* the filesystem's: struct rp_fs_header */
 };
 static_assert(sizeof(struct rp_header) == RP_RECORD_SIZE, "the header is as large as a record");
@@ -174,7 +176,9 @@ enum rp_inode_flag {
 	RP_INODE_ACL_ACCESS = 4,    /* has system.posix_acl_access */
 	RP_INODE_ACL_DEFAULT = 8,
 	RP_INODE_CAPABILITY = 16,   /* has security.capability */
-	RP_INODE_XATTR_HOLDER = 32, /* not a file: the object that holds another's attributes */
+	RP_INODE_XATTR_HOLDER = 32, /* not a file: the object that holds another's attributes, or one long value of them */
+	RP_INODE_TAIL = 64,         /* pages past the size may hold bytes: they go before the size grows */
+	RP_INODE_TMPFILE = 128,     /* made without a name, and may still be given one */
 };
 
 /* The filesystem's part of the pool's header. */
@@ -183,7 +187,8 @@ struct rp_fs_header {
 	uint64_t orphans;           /* first inode without a name; 0: none */
 	uint64_t inode_count;       /* without attribute holders */
 	uint64_t inode_limit;       /* 0: none but the pool's size */
-	uint8_t reserved[96];
+	uint64_t hash_seed;         /* of the hash of names, random */
+	uint8_t reserved[88];
 };
 static_assert(sizeof(struct rp_fs_header) == 128, "fills the header's user area");
 

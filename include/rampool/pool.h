@@ -121,12 +121,14 @@ struct rp_op {
 	unsigned flags;
 	unsigned tries;
 	uint64_t epoch;
-	rp_addr absent;           /* what RP_AGAIN waits for; 0: see wait */
-	unsigned absent_kind;
 	bool wait_commit;         /* wait for a commit in progress to give frames back */
 	bool starved;             /* an allocation found nothing */
-	rp_frame pins[8];         /* frames brought in for this operation, kept until it ends */
+	unsigned absent_count;    /* blocks of the image that RP_AGAIN waits for */
+	rp_addr absent[16];
+	uint8_t absent_kind[16];
 	unsigned pin_count;
+	rp_frame pins[16];        /* frames brought in for this operation, kept until it ends */
+	uint64_t closed_ns;       /* when the gate was closed for it */
 };
 void rp_op_begin(struct rp_op *op, struct rp_pool *pool, unsigned flags);
 bool rp_op_end(struct rp_op *op, int *error);

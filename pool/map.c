@@ -1,0 +1,337 @@
+/* map.c: maps: radix trees of node frames, 512 entries each, from a page's index to its frame.
+ *
+ * Reading takes no lock: entries are atomic, nodes that are unlinked stay readable until every operation that may see them
+ * has ended. Changing takes none either where it replaces like by like: a page or node that is not ours is copied, and the
+ * copy is put in its place with a compare-and-swap; who loses starts again.
+ *
+ * Locks: shape (an array, picked by object number): whoever turns a hole into a page holds it shared for the moment of
+ * putting the entry in and counting it; whoever takes nodes out, or clears entries, holds it alone. So no page is put into
+ * a node that has left the map, and page_count is exact. Held for at most one node's entries; nothing sleeps under it. No
+ * lock is taken inside it. The object table and the catalog take none: numbers_lock and catalog_lock keep their shape.
+ */
+#include "internal.h"
+
+unsigned rp_height_for(rp_page page)
+{
+	unsigned height = 0;
+
+	while (page >= rp_height_pages(height))
+		height++;
+	return height;
+}
+
+static unsigned slot_of(rp_page page, unsigned level)
+{
+	return (unsigned)(page >> (RP_NODE_SHIFT * (level - 1))) & (RP_NODE_ENTRIES - 1);
+}
+
+static unsigned kind_at(const struct rp_map *map, unsigned level)
+{
+	return level ? RP_KIND_NODE + level - 1 : map->leaf;
+}
+
+static int want(struct rp_op *op, rp_addr addr, unsigned kind)
+{
+	for (unsigned i = 0; i < op->absent_count; i++)
+		if (op->absent[i] == addr)
+			return RP_AGAIN;
+	if (op->absent_count < sizeof(op->absent) / sizeof(op->absent[0])) {
+		op->absent[op->absent_count] = addr;
+		op->absent_kind[op->absent_count++] = (uint8_t)kind;
+	}
+	return RP_AGAIN;
+}
+
+int rp_entry_resolve(struct rp_op *op, _Atomic rp_entry *where, rp_entry *e, unsigned kind)
+{
+	struct rp_pool *pool = op->pool;
+
+	while (rp_entry_is_addr(*e)) {
+		rp_frame f = pool->resident ? rp_resident_get(pool, rp_entry_addr(*e)) : 0;
+
+		if (!f)
+			return want(op, rp_entry_addr(*e), kind);
+		if (rp_frame_kind(pool, f) != kind) {
+			pool->hooks.log(pool->hooks.context, "image damaged: a block is named as what it is not");
+			rp_frame_put(op, f);
+			return -EIO;
+		}
+		if (atomic_compare_exchange_strong(where, e, rp_entry_from_frame(f, rp_entry_height(*e)))) {
+			*e = rp_entry_from_frame(f, rp_entry_height(*e));
+			return 0;
+		}
+		rp_frame_put(op, f);
+	}
+	return 0;
+}
+
+/* The root as it is now, in memory; its height says how to go on. */
+static int root_get(struct rp_op *op, const struct rp_map *map, rp_entry *e)
+{
+	*e = atomic_load_explicit(map->root, memory_order_acquire);
+	while (rp_entry_is_addr(*e)) {
+		int error = rp_entry_resolve(op, map->root, e, kind_at(map, rp_entry_height(*e)));
+
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
+int rp_map_find(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame *out)
+{
+	rp_entry e;
+	int error = root_get(op, map, &e);
+
+	*out = 0;
+	if (error || !e || page >= rp_height_pages(rp_entry_height(e)))
+		return error;
+	for (unsigned level = rp_entry_height(e); level > 0; level--) {
+		_Atomic rp_entry *at = &rp_node(op->pool, rp_entry_frame(e))[slot_of(page, level)];
+
+		e = atomic_load_explicit(at, memory_order_acquire);
+		if (rp_entry_is_addr(e))
+			error = rp_entry_resolve(op, at, &e, kind_at(map, level - 1));
+		if (error || !e)
+			return error;
+	}
+	*out = rp_entry_frame(e);
+	return 0;
+}
+
+int rp_map_leaf(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame *node, rp_page *end)
+{
+	rp_entry e;
+	int error = root_get(op, map, &e);
+	unsigned level = rp_entry_height(e);
+
+	*node = 0;
+	*end = RP_PAGE_COUNT_MAX;
+	if (error || !e || page >= rp_height_pages(level))
+		return error;
+	while (level > 1) {
+		_Atomic rp_entry *at = &rp_node(op->pool, rp_entry_frame(e))[slot_of(page, level)];
+
+		level--;
+		e = atomic_load_explicit(at, memory_order_acquire);
+		if (rp_entry_is_addr(e))
+			error = rp_entry_resolve(op, at, &e, kind_at(map, level));
+		if (error)
+			return error;
+		if (!e) {
+			*end = (page | (rp_height_pages(level) - 1)) + 1;
+			return 0;
+		}
+	}
+	*node = level == 1 ? rp_entry_frame(e) : 0;
+	*end = level == 1 ? (page | (RP_NODE_ENTRIES - 1)) + 1 : 1;
+	return 0;
+}
+
+/* A node of zeroes at a hole, or above a root that is too low. */
+static int make_node(struct rp_op *op, _Atomic rp_entry *at, rp_entry e, unsigned level, bool root)
+{
+	rp_frame f;
+	int error = rp_frame_take(op, RP_CLASS_NORMAL, RP_KIND_NODE + level - 1, &f);
+
+	if (error)
+		return error;
+	rp_page_zero(rp_bytes(op->pool, f));
+	atomic_store_explicit(rp_node(op->pool, f), e & ~RP_ENTRY_HEIGHT_MASK, memory_order_relaxed);
+	if (!atomic_compare_exchange_strong(at, &e, rp_entry_from_frame(f, root ? level : 0))) {
+		atomic_store_explicit(rp_node(op->pool, f), 0, memory_order_relaxed);
+		rp_frame_put(op, f);
+	}
+	return 0;
+}
+
+/* A copy of the node in its place, unless it is ours already. *e: what stands there afterwards. */
+static int own_node(struct rp_op *op, _Atomic rp_entry *at, rp_entry *e)
+{
+	rp_frame f = rp_entry_frame(*e), copy;
+	int error;
+
+	if (rp_frame_is_ours(op, f))
+		return 0;
+	error = rp_frame_copy(op, f, &copy);
+	if (error)
+		return error;
+	rp_entry new = rp_entry_from_frame(copy, rp_entry_height(*e));
+
+	if (atomic_compare_exchange_strong(at, e, new)) {
+		*e = new;
+		rp_frame_put(op, f);
+	} else {
+		rp_frame_put(op, copy); /* *e is what the winner put */
+	}
+	return 0;
+}
+
+/* The root, in memory and high enough for the page. */
+static int own_root(struct rp_op *op, const struct rp_map *map, rp_page page, unsigned stop, rp_entry *e)
+{
+	unsigned need = rp_height_for(page);
+
+	for (;;) {
+		int error = root_get(op, map, e);
+		unsigned height = rp_entry_height(*e);
+
+		if (error || (*e && height >= need) || (!*e && need == 0) || stop)
+			return error;
+		error = make_node(op, map->root, *e, *e ? height + 1 : need, true);
+		if (error)
+			return error;
+	}
+}
+
+int rp_map_own(struct rp_op *op, const struct rp_map *map, rp_page page, unsigned stop, _Atomic rp_entry **out)
+{
+	_Atomic rp_entry *at;
+	rp_entry e;
+	int error;
+
+restart:
+	error = own_root(op, map, page, stop, &e);
+	at = map->root;
+	*out = NULL;
+	if (error || (stop && (!e || page >= rp_height_pages(rp_entry_height(e)) || rp_entry_height(e) < stop)))
+		return error;
+	for (unsigned level = rp_entry_height(e); level > stop;) {
+		unsigned height = rp_entry_height(e);
+
+		if (rp_entry_is_addr(e)) {
+			error = rp_entry_resolve(op, at, &e, kind_at(map, level));
+		} else if (e) {
+			error = own_node(op, at, &e);
+		} else if (stop) {
+			return 0;
+		} else {
+			error = make_node(op, at, 0, level, at == map->root);
+			e = atomic_load_explicit(at, memory_order_acquire);
+		}
+		if (error)
+			return error;
+		if (at == map->root && rp_entry_height(e) != height)
+			goto restart;
+		if (!rp_entry_is_frame(e) || !rp_frame_is_ours(op, rp_entry_frame(e)))
+			continue;
+		at = &rp_node(op->pool, rp_entry_frame(e))[slot_of(page, level)];
+		e = atomic_load_explicit(at, memory_order_acquire);
+		level--;
+	}
+	*out = at;
+	return 0;
+}
+
+static void count_pages(const struct rp_map *map, int64_t delta)
+{
+	if (map->page_count)
+		__atomic_add_fetch(map->page_count, (uint64_t)delta, __ATOMIC_RELAXED);
+}
+
+static int fill_hole(struct rp_op *op, const struct rp_map *map, _Atomic rp_entry *at, rp_page page, bool logged, rp_frame *out)
+{
+	rp_entry empty = 0;
+	int error = rp_frame_take(op, RP_CLASS_NORMAL, map->leaf, out);
+
+	if (error)
+		return error;
+	if (logged) {
+		/* Taken back last to first: the entry goes, then the nodes that are empty without it. */
+		error = rp_finish_prune(op, map->object, page);
+		if (!error)
+			error = rp_undo_entry(op, at, 0, rp_entry_from_frame(*out, 0), map->page_count, 1);
+		if (error) {
+			rp_frame_put(op, *out);
+			return error;
+		}
+	}
+	rp_page_zero(rp_bytes(op->pool, *out));
+	if (!atomic_compare_exchange_strong(at, &empty, rp_entry_from_frame(*out, 0)))
+		return -EIO; /* the owner's lock was not held: our own fault */
+	count_pages(map, 1);
+	return 0;
+}
+
+int rp_map_edit(struct rp_op *op, const struct rp_map *map, rp_page page, bool logged, rp_frame *out)
+{
+	_Atomic rp_entry *at;
+	int error = rp_map_own(op, map, page, 0, &at);
+
+	while (!error) {
+		rp_entry e = atomic_load_explicit(at, memory_order_acquire);
+
+		error = rp_entry_resolve(op, at, &e, map->leaf);
+		if (error)
+			return error;
+		if (!e)
+			return fill_hole(op, map, at, page, logged, out);
+		error = own_node(op, at, &e);
+		if (!error && rp_frame_is_ours(op, rp_entry_frame(e))) {
+			*out = rp_entry_frame(e);
+			return 0;
+		}
+	}
+	return error;
+}
+
+int rp_map_publish(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame old, rp_frame new)
+{
+	pthread_rwlock_t *shape = rp_shape(op->pool, map->object);
+	_Atomic rp_entry *at;
+	int error;
+	bool done = false;
+
+	if (!old)
+		pthread_rwlock_rdlock(shape);
+	error = rp_map_own(op, map, page, 0, &at);
+	if (!error) {
+		rp_entry e = atomic_load_explicit(at, memory_order_acquire);
+
+		if (old ? rp_entry_is_frame(e) && rp_entry_frame(e) == old : e == 0)
+			done = atomic_compare_exchange_strong(at, &e, rp_entry_from_frame(new, 0));
+	}
+	if (done && !old)
+		count_pages(map, 1);
+	if (!old)
+		pthread_rwlock_unlock(shape);
+	if (done && old)
+		rp_frame_put(op, old);
+	if (!done)
+		rp_frame_put(op, new);
+	return error ? error : !done;
+}
+
+static bool node_is_empty(struct rp_pool *pool, rp_frame f)
+{
+	_Atomic rp_entry *entry = rp_node(pool, f);
+
+	for (unsigned i = 0; i < RP_NODE_ENTRIES; i++)
+		if (atomic_load_explicit(&entry[i], memory_order_relaxed))
+			return false;
+	return true;
+}
+
+void rp_map_prune(struct rp_op *op, const struct rp_map *map, rp_page page)
+{
+	_Atomic rp_entry *at[RP_HEIGHT_MAX + 1];
+	rp_entry e = atomic_load_explicit(map->root, memory_order_acquire);
+	unsigned height = rp_entry_height(e), level = height;
+
+	at[height] = map->root;
+	if (!e || page >= rp_height_pages(height))
+		return;
+	for (; level > 0 && rp_entry_is_frame(e) && rp_frame_is_ours(op, rp_entry_frame(e)); level--) {
+		at[level - 1] = &rp_node(op->pool, rp_entry_frame(e))[slot_of(page, level)];
+		e = atomic_load_explicit(at[level - 1], memory_order_acquire);
+	}
+	if (e)
+		return; /* the page is there, or a node that is not ours and so not empty */
+	for (level++; level <= height; level++) {
+		e = atomic_load_explicit(at[level], memory_order_acquire);
+		if (!rp_entry_is_frame(e) || !node_is_empty(op->pool, rp_entry_frame(e)))
+			return;
+		atomic_store_explicit(at[level], 0, memory_order_release);
+		rp_frame_put(op, rp_entry_frame(e));
+	}
+}

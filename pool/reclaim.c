@@ -1,0 +1,238 @@
+/* reclaim.c: the end of a frame's life.
+ *
+ * A frame whose last reference is dropped may still be looked at by operations that found it before. So it is retired, with
+ * the era of that moment, in the slot of whoever dropped it; two eras later nobody can be looking: an era ends only when
+ * every operation inside the gate began in it. Then the frame's children lose a reference (and may be retired in turn), and
+ * the frame is free. This is epoch-based reclamation (K. Fraser, Practical lock freedom, 2004), with the lists threaded
+ * through the frame table so that nothing is allocated in order to free.
+ *
+ * Who does the work: each operation some of it as it leaves, a thread of the pool's the rest, and whoever finds the pool
+ * full all of it at once.
+ */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <time.h>
+#include "internal.h"
+
+#define RECLAIM_DELAY_NS 5000000 /* the reclaimer lets work gather: one wake in 5 ms costs nothing */
+#define RECLAIM_BUDGET 8192u     /* frames while a slot is held */
+
+static void list_push(struct rp_pool *pool, struct rp_frame_list *list, rp_frame f)
+{
+	atomic_store_explicit(&rp_info(pool, f)->addr_low, list->first, memory_order_relaxed);
+	if (!list->first)
+		list->last = f;
+	list->first = f;
+	list->count++;
+}
+
+static rp_frame list_pop(struct rp_pool *pool, struct rp_frame_list *list)
+{
+	rp_frame f = list->first;
+
+	list->first = atomic_load_explicit(&rp_info(pool, f)->addr_low, memory_order_relaxed);
+	list->count--;
+	return f;
+}
+
+static void list_append(struct rp_pool *pool, struct rp_frame_list *to, struct rp_frame_list *from)
+{
+	if (!from->first)
+		return;
+	atomic_store_explicit(&rp_info(pool, from->last)->addr_low, to->first, memory_order_relaxed);
+	if (!to->first)
+		to->last = from->last;
+	to->first = from->first;
+	to->count += from->count;
+	from->first = from->last = 0;
+	from->count = 0;
+}
+
+static void retire_in(struct rp_pool *pool, struct rp_slot *slot, rp_frame f)
+{
+	uint64_t era = atomic_load(&pool->era);
+	struct rp_frame_list *list = &slot->retired[era % 3];
+	rp_addr addr = rp_frame_addr(pool, f);
+
+	if (addr) {
+		if (pool->resident)
+			rp_resident_remove(pool, addr, f);
+		rp_frame_addr_set(pool, f, 0);
+		if (pool->source.freed)
+			pool->source.freed(pool->source.context, addr);
+	}
+	if (slot->retired_era[era % 3] != era) {
+		/* What is left there is three eras old or more. */
+		list_append(pool, &slot->dying, list);
+		slot->retired_era[era % 3] = era;
+	}
+	list_push(pool, list, f);
+	atomic_store_explicit(&slot->waiting, atomic_load_explicit(&slot->waiting, memory_order_relaxed) + 1,
+	                      memory_order_relaxed);
+}
+
+void rp_retire(struct rp_op *op, rp_frame f)
+{
+	retire_in(op->pool, op->slot, f);
+}
+
+/* The next era, if every operation inside began in this one. */
+static bool era_advance(struct rp_pool *pool)
+{
+	uint64_t era = atomic_load(&pool->era);
+
+	for (unsigned i = 0; i < RP_SLOT_COUNT; i++) {
+		uint64_t seen = atomic_load(&pool->slots[i].era);
+
+		if (seen != 0 && seen != era)
+			return false;
+	}
+	return atomic_compare_exchange_strong(&pool->era, &era, era + 1);
+}
+
+static void drop_children(struct rp_pool *pool, struct rp_slot *slot, rp_frame f)
+{
+	unsigned first, step, count = rp_kind_children(rp_frame_kind(pool, f), &first, &step);
+	_Atomic rp_entry *word = rp_node(pool, f);
+
+	for (unsigned i = 0; i < count; i++) {
+		rp_entry e = atomic_load_explicit(&word[first + i * step], memory_order_relaxed);
+
+		if (rp_entry_is_frame(e) &&
+		    atomic_fetch_sub_explicit(&rp_info(pool, rp_entry_frame(e))->refs, 1, memory_order_acq_rel) == 1)
+			retire_in(pool, slot, rp_entry_frame(e));
+	}
+}
+
+static void cache_add(struct rp_pool *pool, struct rp_slot *slot, rp_frame f)
+{
+	if (slot->cached == RP_CACHE_FRAMES) {
+		slot->cached -= RP_CACHE_FRAMES / 2;
+		rp_arena_give(&pool->arena, slot->cache + slot->cached, RP_CACHE_FRAMES / 2);
+	}
+	slot->cache[slot->cached++] = f;
+}
+
+void rp_slot_reclaim(struct rp_pool *pool, struct rp_slot *slot, uint64_t budget)
+{
+	era_advance(pool);
+	uint64_t era = atomic_load(&pool->era);
+	uint64_t done = 0;
+
+	for (unsigned i = 0; i < 3; i++)
+		if (slot->retired[i].count && slot->retired_era[i] + 2 <= era)
+			list_append(pool, &slot->dying, &slot->retired[i]);
+	for (; slot->dying.count && done < budget; done++) {
+		rp_frame f = list_pop(pool, &slot->dying);
+
+		drop_children(pool, slot, f);
+		atomic_store_explicit(&rp_info(pool, f)->life, 0, memory_order_relaxed);
+		atomic_store_explicit(&rp_info(pool, f)->addr_low, 0, memory_order_relaxed);
+		cache_add(pool, slot, f);
+	}
+	uint64_t left = slot->retired[0].count + slot->retired[1].count + slot->retired[2].count + slot->dying.count;
+
+	atomic_store_explicit(&slot->waiting, left, memory_order_relaxed);
+	if (slot->cached && atomic_load_explicit(&pool->arena.tight, memory_order_relaxed)) {
+		rp_arena_give(&pool->arena, slot->cache, slot->cached);
+		slot->cached = 0;
+	}
+	if (left && pool->reclaim_running && !atomic_exchange(&pool->reclaim_wanted, true)) {
+		pthread_mutex_lock(&pool->reclaim_lock);
+		pthread_cond_signal(&pool->reclaim_wake);
+		pthread_mutex_unlock(&pool->reclaim_lock);
+	}
+}
+
+static bool slot_try_claim(struct rp_slot *slot)
+{
+	uint32_t free_word = 0;
+
+	return atomic_compare_exchange_strong_explicit(&slot->busy, &free_word, 1, memory_order_acquire, memory_order_relaxed);
+}
+
+/* One pass over the slots. all: wait for slots in use, and empty the caches. Returns how many frames are left to do. */
+static uint64_t reclaim_pass(struct rp_pool *pool, bool all, uint64_t budget)
+{
+	uint64_t left = 0;
+
+	for (unsigned i = 0; i < RP_SLOT_COUNT; i++) {
+		struct rp_slot *slot = &pool->slots[i];
+
+		if (!all && atomic_load_explicit(&slot->waiting, memory_order_relaxed) == 0)
+			continue;
+		bool claimed = slot_try_claim(slot);
+
+		for (unsigned spins = 0; all && !claimed && spins < 100000; spins++) {
+			sched_yield();
+			claimed = slot_try_claim(slot);
+		}
+		if (!claimed) {
+			left++;
+			continue;
+		}
+		rp_slot_reclaim(pool, slot, budget);
+		if (all && slot->cached) {
+			rp_arena_give(&pool->arena, slot->cache, slot->cached);
+			slot->cached = 0;
+		}
+		left += atomic_load_explicit(&slot->waiting, memory_order_relaxed);
+		rp_slot_release(slot);
+	}
+	return left;
+}
+
+void rp_pool_reclaim(struct rp_pool *pool)
+{
+	/* A level of a tree takes three eras; a tree has at most 2 * (height + 1) + 1 levels below a root of the catalog. */
+	for (unsigned i = 0; i < 3 * (4 * RP_HEIGHT_MAX); i++) {
+		if (reclaim_pass(pool, true, UINT64_MAX) == 0)
+			return;
+	}
+}
+
+static void *reclaimer_main(void *context)
+{
+	struct rp_pool *pool = context;
+	const struct timespec delay = { 0, RECLAIM_DELAY_NS };
+
+	pthread_mutex_lock(&pool->reclaim_lock);
+	while (!pool->reclaim_stop) {
+		if (!atomic_load(&pool->reclaim_wanted)) {
+			pthread_cond_wait(&pool->reclaim_wake, &pool->reclaim_lock);
+			continue;
+		}
+		pthread_mutex_unlock(&pool->reclaim_lock);
+		nanosleep(&delay, NULL);
+		atomic_store(&pool->reclaim_wanted, false);
+		if (reclaim_pass(pool, false, RECLAIM_BUDGET) > 0)
+			atomic_store(&pool->reclaim_wanted, true);
+		pthread_mutex_lock(&pool->reclaim_lock);
+	}
+	pthread_mutex_unlock(&pool->reclaim_lock);
+	return NULL;
+}
+
+int rp_reclaimer_start(struct rp_pool *pool)
+{
+	pthread_mutex_init(&pool->reclaim_lock, NULL);
+	pthread_cond_init(&pool->reclaim_wake, NULL);
+	int error = pthread_create(&pool->reclaimer, NULL, reclaimer_main, pool);
+
+	pool->reclaim_running = error == 0;
+	return -error;
+}
+
+void rp_reclaimer_stop(struct rp_pool *pool)
+{
+	if (!pool->reclaim_running)
+		return;
+	pthread_mutex_lock(&pool->reclaim_lock);
+	pool->reclaim_stop = true;
+	pthread_cond_signal(&pool->reclaim_wake);
+	pthread_mutex_unlock(&pool->reclaim_lock);
+	pthread_join(pool->reclaimer, NULL);
+	pool->reclaim_running = false;
+	pthread_mutex_destroy(&pool->reclaim_lock);
+	pthread_cond_destroy(&pool->reclaim_wake);
+}
