@@ -66,7 +66,7 @@ struct rp_keep_server {
 
 /* Would rp_keep_start() do? For a program that forks between telling its user and starting threads. Opens an image that is
  * there (and lets go of it), looks at the directory of one that is to be made; changes nothing. */
-int rp_keep_check(const struct rp_keep_options *options, const char *program, char message[512]);
+int rp_keep_check(const struct rp_keep_options *options, char message[512]);
 
 /* Tell systemd ("READY=1", "STATUS=..."), when it asked to be told ($NOTIFY_SOCKET). */
 void rp_keep_notify(const char *state);
