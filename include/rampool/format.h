@@ -1,7 +1,7 @@
 /* format.h: everything of rampool that is laid out in frames, and so also in images.
  *
- * Little-endian, fixed-width, every size asserted. pool/FORMAT.md tells the same byte by byte. A program that only wants
- * to read an image needs this header and image.h; what stands here never names a lock, a pointer or a thread.
+ * Little-endian, fixed-width, every size asserted. pool/FORMAT.md tells the same byte by byte. A program that only
+ * wants to read an image needs this header and image.h; what stands here never names a lock, a pointer or a thread.
  */
 #ifndef RAMPOOL_FORMAT_H
 #define RAMPOOL_FORMAT_H
@@ -49,7 +49,10 @@ static inline bool rp_entry_is_frame(rp_entry e) { return (e & RP_ENTRY_FRAME) !
 static inline bool rp_entry_is_addr(rp_entry e) { return (e & RP_ENTRY_ADDR) != 0; }
 static inline rp_frame rp_entry_frame(rp_entry e) { return (rp_frame)e; }
 static inline rp_addr rp_entry_addr(rp_entry e) { return e & RP_ENTRY_ADDR_MASK; }
-static inline unsigned rp_entry_height(rp_entry e) { return (unsigned)((e & RP_ENTRY_HEIGHT_MASK) >> RP_ENTRY_HEIGHT_SHIFT); }
+static inline unsigned rp_entry_height(rp_entry e)
+{
+	return (unsigned)((e & RP_ENTRY_HEIGHT_MASK) >> RP_ENTRY_HEIGHT_SHIFT);
+}
 static inline rp_entry rp_entry_from_frame(rp_frame f, unsigned height)
 {
 	return RP_ENTRY_FRAME | f | (rp_entry)height << RP_ENTRY_HEIGHT_SHIFT;
@@ -59,8 +62,8 @@ static inline rp_entry rp_entry_from_addr(rp_addr a, unsigned height)
 	return RP_ENTRY_ADDR | a | (rp_entry)height << RP_ENTRY_HEIGHT_SHIFT;
 }
 
-/* What a frame, and so a block of an image, holds. A node's kind is RP_KIND_NODE + level - 1, level 1 .. 6: the level is
- * part of the kind so that no image can pass off one level as another. */
+/* What a frame, and so a block of an image, holds. A node's kind is RP_KIND_NODE + level - 1, level 1 .. 6: the level
+ * is part of the kind so that no image can pass off one level as another. */
 enum rp_kind {
 	RP_KIND_FREE = 0,
 	RP_KIND_DATA = 1,    /* bytes of a regular file */
@@ -74,7 +77,8 @@ enum rp_kind {
 
 /* The object table: a map like any other, whose pages hold 16 records of 256 bytes. Record 0 of each page is not an
  * object but the page's head; so object n is record n % 16 of page n / 16, and n % 16 is never 0. Record 0 of page 0 is
- * the pool's own header. Pages whose 15 records are free give their frame back, and their numbers are not used again. */
+ * the pool's own header. Pages whose 15 records are free give their frame back, and their numbers are not used
+ * again. */
 #define RP_RECORD_SIZE 256u
 #define RP_RECORDS_PER_PAGE (RP_PAGE_SIZE / RP_RECORD_SIZE)
 #define RP_RECORD_USER_SIZE 216u
@@ -129,8 +133,8 @@ struct rp_header {
 };
 static_assert(sizeof(struct rp_header) == RP_RECORD_SIZE, "the header is as large as a record");
 
-/* The catalog of snapshots: a map whose pages hold 8 entries of 512 bytes. Entry i is on page i / 8. It stands beside the
- * object table, not in it: a rollback does not lose the snapshots taken since. */
+/* The catalog of snapshots: a map whose pages hold 8 entries of 512 bytes. Entry i is on page i / 8. It stands beside
+ * the object table, not in it: a rollback does not lose the snapshots taken since. */
 #define RP_SNAPSHOT_NAME_MAX 255u
 struct rp_catalog_entry {
 	rp_entry root;              /* of the object table as it was; 0: this entry is free */
@@ -156,11 +160,13 @@ struct rp_inode {
 	uint32_t mode;              /* type and permissions, as st_mode */
 	uint32_t uid, gid;
 	uint32_t nlink;
-	uint32_t rdev;              /* as new_encode_dev of Linux: minor's low 8 bits, 12 bits of major, the rest of minor */
+	/* as new_encode_dev of Linux: minor's low 8 bits, 12 bits of major, the rest of minor */
+	uint32_t rdev;
 	uint32_t flags;             /* enum rp_inode_flag */
 	struct rp_time atime, mtime, ctime, btime;
-	uint64_t parent;            /* of a directory: what ".." names; of an orphan: 0; of others: a directory where a name of it
-	                               was made last (a hint for finding names; it may be stale when there are several) */
+	/* of a directory: what ".." names; of an orphan: 0; of others: a directory where a name of it was made last (a
+	 * hint for finding names; it may be stale when there are several) */
+	uint64_t parent;
 	uint64_t xattrs;            /* the object that holds the extended attributes; 0: none */
 	uint64_t orphan_next, orphan_prev; /* list of inodes without a name; 0: none */
 	uint64_t entry_count;       /* of a directory: names in it */
@@ -176,7 +182,8 @@ enum rp_inode_flag {
 	RP_INODE_ACL_ACCESS = 4,    /* has system.posix_acl_access */
 	RP_INODE_ACL_DEFAULT = 8,
 	RP_INODE_CAPABILITY = 16,   /* has security.capability */
-	RP_INODE_XATTR_HOLDER = 32, /* not a file: the object that holds another's attributes, or one long value of them */
+	/* not a file: the object that holds another's attributes, or one long value of them */
+	RP_INODE_XATTR_HOLDER = 32,
 	RP_INODE_TAIL = 64,         /* pages past the size may hold bytes: they go before the size grows */
 	RP_INODE_TMPFILE = 128,     /* made without a name, and may still be given one */
 };

@@ -1,8 +1,8 @@
 /* image.h: a pool on disk: commits, opening, reading in, compaction.
  *
- * An image is an ordinary file, append-only between compactions. A commit takes a snapshot and writes each frame that has
- * no image address yet, children before parents, then a root block, then one of two superblock slots. pool/FORMAT.md says
- * every byte.
+ * An image is an ordinary file, append-only between compactions. A commit takes a snapshot and writes each frame that
+ * has no image address yet, children before parents, then a root block, then one of two superblock slots.
+ * pool/FORMAT.md says every byte.
  */
 #ifndef RAMPOOL_IMAGE_H
 #define RAMPOOL_IMAGE_H
@@ -13,14 +13,15 @@ struct rp_image;
 
 /* ---- Where the bytes go ------------------------------------------------------------------------------------------ */
 
-/* All reading and writing of image files goes through one of these; tests put a simulated disk in its place. Calls return
- * 0 or a count, or -errno. A null table means the system's files. A handle is opaque. */
+/* All reading and writing of image files goes through one of these; tests put a simulated disk in its place. Calls
+ * return 0 or a count, or -errno. A null table means the system's files. A handle is opaque. */
 struct rp_io {
 	/* flags: of open(2): O_RDONLY, O_RDWR, O_CREAT, O_EXCL. Files are made 0600. */
 	int (*open)(void *context, const char *path, int flags, void **handle);
 	void (*close)(void *context, void *handle);
 	ssize_t (*read)(void *context, void *handle, void *to, size_t size, uint64_t offset);         /* may be short */
-	ssize_t (*write)(void *context, void *handle, const void *from, size_t size, uint64_t offset); /* may be short */
+	/* may be short */
+	ssize_t (*write)(void *context, void *handle, const void *from, size_t size, uint64_t offset);
 	int (*sync)(void *context, void *handle);                    /* fdatasync */
 	int (*size)(void *context, void *handle, uint64_t *size_bytes);
 	int (*truncate)(void *context, void *handle, uint64_t size_bytes);
@@ -42,8 +43,9 @@ struct rp_image_options {
 	enum rp_codec codec;
 	bool codec_set;               /* false: the image's own (open), zstd (create) */
 	unsigned keep;                /* commits that compaction keeps restorable; 0: 1 */
-	uint64_t generation;          /* open: this commit (sequence number) instead of the newest; 0: newest. Implies nothing is
-	                                 lost: the next commit stands after the newest */
+	/* open: this commit (sequence number) instead of the newest; 0: newest. Implies nothing is lost: the next commit
+	 * stands after the newest */
+	uint64_t generation;
 	bool read_only;               /* no lock, no commit, the file is never written */
 	bool any_owner;               /* accept a file of another owner or writable by others */
 	uint64_t size_bytes;          /* open: a larger size for the pool; 0: the image's own */
@@ -58,10 +60,12 @@ struct rp_image_options {
 int rp_image_create(struct rp_pool *pool, const char *path, bool replace, const struct rp_image_options *options,
                     struct rp_image **out);
 
-/* Open an image and make a pool of it. Lazy: reads superblocks and the root; the rest comes in when touched, and through a
- * background thread. returns 0; -ENOENT; -EINVAL not an image; -EIO damaged (no whole commit); -ENOTSUP needs a feature
- * this version lacks (named in message); -EBUSY (holder named in message); -EPERM owner; -ESRCH no such generation. */
-int rp_image_open(const char *path, const struct rp_image_options *options, struct rp_pool **pool, struct rp_image **out);
+/* Open an image and make a pool of it. Lazy: reads superblocks and the root; the rest comes in when touched, and
+ * through a background thread. returns 0; -ENOENT; -EINVAL not an image; -EIO damaged (no whole commit); -ENOTSUP needs
+ * a feature this version lacks (named in message); -EBUSY (holder named in message); -EPERM owner; -ESRCH no such
+ * generation. */
+int rp_image_open(const char *path, const struct rp_image_options *options, struct rp_pool **pool,
+                  struct rp_image **out);
 
 /* Ends the reader and lets go of the file; does not commit. Absent pages of the pool give -EIO afterwards. */
 void rp_image_close(struct rp_image *image);
@@ -70,19 +74,21 @@ struct rp_progress {
 	uint64_t done_bytes, total_bytes;  /* total: an estimate that only shrinks */
 };
 
-/* Save the pool: returns when a commit holds everything that was in the pool when it was called. Callers at the same time
- * share commits: whoever comes while one runs waits for the next, one for all. Without changes since the last: returns at once.
- * returns  0; -EIO, -ENOSPC, … : that commit failed, the one before stands, the pool goes on; -EROFS; -ECANCELED.
- * progress (may be null) is called from the committing thread; nonzero return cancels the commit if it is the caller's own. */
+/* Save the pool: returns when a commit holds everything that was in the pool when it was called. Callers at the same
+ * time share commits: whoever comes while one runs waits for the next, one for all. Without changes since the last:
+ * returns at once. returns  0; -EIO, -ENOSPC, … : that commit failed, the one before stands, the pool goes on; -EROFS;
+ * -ECANCELED. progress (may be null) is called from the committing thread; nonzero return cancels the commit if it is
+ * the caller's own. */
 int rp_image_commit(struct rp_image *image, int (*progress)(void *context, const struct rp_progress *), void *context);
 
-/* Write the whole pool as it is now into another new file, which is complete and separate; the pool stays bound to its own
- * image (if any; image may be null). */
-int rp_image_save_as(struct rp_pool *pool, struct rp_image *image, const char *path, bool replace, const struct rp_image_options *options,
+/* Write the whole pool as it is now into another new file, which is complete and separate; the pool stays bound to its
+ * own image (if any; image may be null). */
+int rp_image_save_as(struct rp_pool *pool, struct rp_image *image, const char *path, bool replace,
+                     const struct rp_image_options *options,
                      int (*progress)(void *context, const struct rp_progress *), void *context);
 
-/* Rewrite the file without dead blocks, keeping `keep` commits; beside it, then rename. Runs by itself after a commit when
- * dead bytes exceed live ones. -EAGAIN: pages are still to be read in. */
+/* Rewrite the file without dead blocks, keeping `keep` commits; beside it, then rename. Runs by itself after a commit
+ * when dead bytes exceed live ones. -EAGAIN: pages are still to be read in. */
 int rp_image_compact(struct rp_image *image);
 
 /* Wait until everything was brought into memory. -EIO: something could not be; it stays absent. */
@@ -115,7 +121,7 @@ void rp_image_mark_clean(struct rp_image *image);
 /* Is there anything a commit would save? O(1). */
 bool rp_image_is_changed(struct rp_image *image);
 
-/* ---- Offline: fsck, dump ------------------------------------------------------------------------------------------ */
+/* ---- Offline: fsck, dump ----------------------------------------------------------------------------------------- */
 
 struct rp_commit_info {
 	uint64_t generation;
@@ -127,7 +133,8 @@ struct rp_commit_info {
 	rp_addr root;
 };
 /* Commits that can still be reached, newest first; a malloc'd array. Reads superblocks and root blocks only. */
-int rp_image_commits(const char *path, const struct rp_image_options *options, struct rp_commit_info **out, size_t *count);
+int rp_image_commits(const char *path, const struct rp_image_options *options, struct rp_commit_info **out,
+                     size_t *count);
 
 struct rp_image_check {
 	uint64_t block_count, byte_count, bad_count;
@@ -138,13 +145,15 @@ struct rp_image_check {
 	void (*progress)(void *context, uint64_t done, uint64_t total);
 	void *context;
 };
-/* Verify every block of every reachable commit: checksum, kind, order of addresses. Memory follows the number of blocks. */
+/* Verify every block of every reachable commit: checksum, kind, order of addresses. Memory follows the number of
+ * blocks. */
 int rp_image_verify(const char *path, const struct rp_image_options *options, struct rp_image_check *check);
 /* Make `generation` the newest commit (writes superblocks only). */
 int rp_image_roll_back(const char *path, uint64_t generation, const struct rp_image_options *options);
 
 /* What the superblocks say, for dump: text lines through `line`. */
-int rp_image_describe(const char *path, const struct rp_image_options *options, void (*line)(void *context, const char *text),
+int rp_image_describe(const char *path, const struct rp_image_options *options,
+                      void (*line)(void *context, const char *text),
                       void *context);
 
 const char *rp_codec_name(enum rp_codec codec);

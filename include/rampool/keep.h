@@ -1,7 +1,8 @@
 /* keep.h: keeping a pool on disk while it is served: what a mount and a block export promise alike.
  *
- * Owns the pool, its image and the thread that saves. The serving program parses its options with rp_keep_option(), calls
- * rp_keep_start(), serves, and calls rp_keep_stop(), which returns only when the last save is durable or has failed.
+ * Owns the pool, its image and the thread that saves. The serving program parses its options with rp_keep_option(),
+ * calls rp_keep_start(), serves, and calls rp_keep_stop(), which returns only when the last save is durable or has
+ * failed.
  */
 #ifndef RAMPOOL_KEEP_H
 #define RAMPOOL_KEEP_H
@@ -49,7 +50,8 @@ const char *rp_size_print(uint64_t bytes, char to[32]);
 /* What the serving side does for the keeper. All may be null. */
 struct rp_keep_server {
 	const char *program;   /* "rampool mount", "nbdkit": named as the image's holder */
-	/* Have the client's dirty pages brought here: before snapshots and saves. From no request thread, no lock held. */
+	/* Have the client's dirty pages brought here: before snapshots and saves. From no request thread, no lock
+	 * held. */
 	int (*flush)(void *context);
 	/* The live tree was replaced by another (rollback): invalidate what differs. */
 	void (*rolled_back)(void *context, struct rp_snapshot *before);
@@ -64,8 +66,8 @@ struct rp_keep_server {
 	void *context;
 };
 
-/* Would rp_keep_start() do? For a program that forks between telling its user and starting threads. Opens an image that is
- * there (and lets go of it), looks at the directory of one that is to be made; changes nothing. */
+/* Would rp_keep_start() do? For a program that forks between telling its user and starting threads. Opens an image that
+ * is there (and lets go of it), looks at the directory of one that is to be made; changes nothing. */
 int rp_keep_check(const struct rp_keep_options *options, char message[512]);
 
 /* Tell systemd ("READY=1", "STATUS=..."), when it asked to be told ($NOTIFY_SOCKET). */
@@ -87,16 +89,17 @@ bool rp_keep_refuses_changes(struct rp_keep *keep);
 void rp_keep_note_change(struct rp_keep *keep, uint64_t bytes);
 /* Flush the client, then commit; also for `rampool save`. -ENOENT... no image: -EINVAL. */
 int rp_keep_save(struct rp_keep *keep, int (*progress)(void *, const struct rp_progress *), void *context);
-/* Ends saving threads, saves a last time (unless nosave, ro), closes filesystem, image, pool. 0 or the last save's error. */
+/* Ends saving threads, saves a last time (unless nosave, ro), closes filesystem, image, pool. 0 or the last save's
+ * error. */
 int rp_keep_stop(struct rp_keep *keep, char message[512]);
 
 /* ---- The control socket ------------------------------------------------------------------------------------------ */
 
-/* A Unix stream socket, 0600, whose peers must be the same user or root (SO_PEERCRED). A request is one line: the verb and
- * its arguments, each percent-encoded, divided by spaces. The answer is any number of lines; each begins with a letter and a
- * space: "=" text to print, "P done total" progress, then exactly one "." (well) or "! ERRNO text" (failed).
- * Verbs: status, snapshot NAME, snapshots, rollback NAME [force], delete NAME, rename NAME TO, diff A [B], save,
- * save-as FILE [force], compact, check, flush-done, stop, resize SIZE. */
+/* A Unix stream socket, 0600, whose peers must be the same user or root (SO_PEERCRED). A request is one line: the verb
+ * and its arguments, each percent-encoded, divided by spaces. The answer is any number of lines; each begins with a
+ * letter and a space: "=" text to print, "P done total" progress, then exactly one "." (well) or "! ERRNO text"
+ * (failed). Verbs: status, snapshot NAME, snapshots, rollback NAME [force], delete NAME, rename NAME TO, diff A [B],
+ * save, save-as FILE [force], compact, check, flush-done, stop, resize SIZE. */
 struct rp_control;
 int rp_control_start(struct rp_keep *keep, const char *path, struct rp_control **out, char message[512]);
 void rp_control_stop(struct rp_control *control);  /* removes the socket; waits for verbs under way */
@@ -105,8 +108,9 @@ void rp_control_stop(struct rp_control *control);  /* removes the socket; waits 
  * number ("0:57.sock"). */
 int rp_control_path(dev_t device, char to[4096]);
 
-/* Client: send one request, print "=" lines to out, draw progress when `progress` (a terminal bar on stderr), return 0 or
- * -errno with the text in message. target: a mount point (or a path inside it) or a socket. */
-int rp_control_call(const char *target, const char *const *words, size_t count, FILE *out, bool progress, char message[512]);
+/* Client: send one request, print "=" lines to out, draw progress when `progress` (a terminal bar on stderr), return 0
+ * or -errno with the text in message. target: a mount point (or a path inside it) or a socket. */
+int rp_control_call(const char *target, const char *const *words, size_t count, FILE *out, bool progress,
+                    char message[512]);
 
 #endif

@@ -8,7 +8,8 @@
  *   -ENOSPC   no frame is left (budget), or the object limit is reached
  *   -ENOMEM   the process itself got no memory (undo record)
  *   -EIO      a page of the image is damaged or could not be read (already reported through the pool's log function)
- *   RP_AGAIN  (a positive value) something must be waited for outside the operation: pass it on unchanged to rp_op_end()
+ *   RP_AGAIN  (a positive value) something must be waited for outside the operation: pass it on unchanged to
+ *             rp_op_end()
  */
 #ifndef RAMPOOL_POOL_H
 #define RAMPOOL_POOL_H
@@ -26,7 +27,8 @@ struct rp_slot;
 
 /* ---- The pool ------------------------------------------------------------------------------------------------- */
 
-/* How allocation and randomness are reached, so that tests can make them fail and repeat. Null members mean the system's. */
+/* How allocation and randomness are reached, so that tests can make them fail and repeat. Null members mean the
+ * system's. */
 struct rp_hooks {
 	void *(*allocate)(void *context, size_t size);   /* zeroed memory, or null; freed with free() */
 	void (*now)(void *context, int64_t *sec, uint32_t *nsec);
@@ -73,15 +75,15 @@ struct rp_pool_status {
 };
 void rp_pool_status(struct rp_pool *pool, struct rp_pool_status *out);
 
-/* Change the size. Smaller than what is used: -ENOSPC. Larger than what the arena reserved address space for (16 times the
- * first size, or 1 TiB, whichever is more): -ENOMEM. */
+/* Change the size. Smaller than what is used: -ENOSPC. Larger than what the arena reserved address space for (16 times
+ * the first size, or 1 TiB, whichever is more): -ENOMEM. */
 int rp_pool_resize(struct rp_pool *pool, uint64_t size_bytes);
 
 /* Give back to the system what can be given back now (free extents). */
 void rp_pool_trim(struct rp_pool *pool);
 
-/* The checker: proves the numbered invariants of pool/DESIGN.md, counts every frame. Call with no operation running (tests,
- * fsck). Reports each violation through `report`. Returns how many. O(frames). */
+/* The checker: proves the numbered invariants of pool/DESIGN.md, counts every frame. Call with no operation running
+ * (tests, fsck). Reports each violation through `report`. Returns how many. O(frames). */
 unsigned rp_pool_check(struct rp_pool *pool, void (*report)(void *context, const char *line), void *context);
 
 const struct rp_hooks *rp_pool_hooks(struct rp_pool *pool);
@@ -94,8 +96,8 @@ struct rp_tree *rp_snapshot_tree(struct rp_snapshot *snapshot); /* valid as long
 /* ---- Operations ----------------------------------------------------------------------------------------------- */
 
 /* An operation is what a snapshot holds wholly or not at all, and what fails wholly or not at all. It runs inside the
- * gate: it may spin but never wait for a disk, a client or a lock that someone outside the gate holds while he waits for
- * the gate. Pattern:
+ * gate: it may spin but never wait for a disk, a client or a lock that someone outside the gate holds while he waits
+ * for the gate. Pattern:
  *
  *     struct rp_op op;
  *     int error;
@@ -104,10 +106,10 @@ struct rp_tree *rp_snapshot_tree(struct rp_snapshot *snapshot); /* valid as long
  *             error = work(&op, ...);
  *     } while (rp_op_end(&op, &error));
  *
- * rp_op_end() keeps what was done when error is 0. Otherwise it undoes every change made through the calls marked (undo)
- * below; bytes written with rp_bytes_write() stay written, but frames stay accounted. Where error is RP_AGAIN, or -ENOSPC
- * while frames are on their way back, it waits (outside the gate) for what was missing and returns true: run the work
- * again. So `work` must be repeatable: it sets its results only from what it reads in this round.
+ * rp_op_end() keeps what was done when error is 0. Otherwise it undoes every change made through the calls marked
+ * (undo) below; bytes written with rp_bytes_write() stay written, but frames stay accounted. Where error is RP_AGAIN,
+ * or -ENOSPC while frames are on their way back, it waits (outside the gate) for what was missing and returns true: run
+ * the work again. So `work` must be repeatable: it sets its results only from what it reads in this round.
  * Locks of the caller's that are taken before rp_op_begin() may be held throughout; locks taken inside must be released
  * before rp_op_end() unless they are only ever taken inside operations by all.
  */
@@ -143,17 +145,21 @@ int rp_object_create(struct rp_op *op, bool meta, rp_object *out, uint64_t *gene
  * knows that nobody uses it any more. O(1) here; the pages are walked afterwards, outside the gate. */
 int rp_object_remove(struct rp_op *op, rp_object object);
 
-/* The object's record, to read. The pointer is good until rp_op_end(). The bytes may change under the reader only through
- * rp_record_edit() calls of others: the owner's locks decide. page_count is atomic.
+/* The object's record, to read. The pointer is good until rp_op_end(). The bytes may change under the reader only
+ * through rp_record_edit() calls of others: the owner's locks decide. page_count is atomic.
  * returns 0; -ENOENT no such object; -ESTALE with generation != 0 and not the object's. O(height of the table). */
-int rp_record_get(struct rp_op *op, struct rp_tree *tree, rp_object object, uint64_t generation, const struct rp_record **out);
+int rp_record_get(struct rp_op *op, struct rp_tree *tree, rp_object object, uint64_t generation,
+                  const struct rp_record **out);
 
-/* The live record, to change bytes [offset, offset + length) of it, which are kept for undo (undo). Only `size_bytes` and
- * `user` may be changed so. */
+/* The live record, to change bytes [offset, offset + length) of it, which are kept for undo (undo). Only `size_bytes`
+ * and `user` may be changed so. */
 int rp_record_edit(struct rp_op *op, rp_object object, size_t offset, size_t length, struct rp_record **out);
 
 /* Shorthands: the whole user area as struct rp_inode. */
-static inline const struct rp_inode *rp_record_inode(const struct rp_record *r) { return (const struct rp_inode *)r->user; }
+static inline const struct rp_inode *rp_record_inode(const struct rp_record *r)
+{
+	return (const struct rp_inode *)r->user;
+}
 
 /* The filesystem's part of the header, to read; and a number in it to add to (undo, by subtracting again). */
 int rp_header_get(struct rp_op *op, struct rp_tree *tree, const struct rp_header **out);
@@ -178,48 +184,52 @@ int rp_page_drop(struct rp_op *op, rp_object object, rp_page page);
 /* One operation should move at most this much, so that the gate can close soon. The calls below do not check. */
 #define RP_BYTES_PER_OP (1u << 20)
 
-/* Read [offset, offset + length) of the tree's object: holes are zeroes. No lock, whatever else happens to the object. */
+/* Read [offset, offset + length) of the tree's object: holes are zeroes. No lock, whatever else happens to the
+ * object. */
 int rp_bytes_read(struct rp_op *op, struct rp_tree *tree, rp_object object, uint64_t offset, void *to, size_t length);
 
-/* Write. Not undone. *done says how many bytes were written when it fails (-ENOSPC after a part). A page wholly covered is
- * neither read nor zeroed first. Any number of threads may write the same object at once; pages are the unit in which one
- * of two overlapping writes wins, or both partly. */
+/* Write. Not undone. *done says how many bytes were written when it fails (-ENOSPC after a part). A page wholly covered
+ * is neither read nor zeroed first. Any number of threads may write the same object at once; pages are the unit in
+ * which one of two overlapping writes wins, or both partly. */
 int rp_bytes_write(struct rp_op *op, rp_object object, uint64_t offset, const void *from, size_t length, size_t *done);
 
-/* Whole pages [first, first + count) become holes / own frames of zeroes where they were holes (allocate). Bounded work a
- * call: *next says where to go on, in a new operation (== first + count: finished). Frames that are shared stay shared in
- * allocate; a page wholly zero stays. Not undone.
+/* Whole pages [first, first + count) become holes / own frames of zeroes where they were holes (allocate). Bounded work
+ * a call: *next says where to go on, in a new operation (== first + count: finished). Frames that are shared stay
+ * shared in allocate; a page wholly zero stays. Not undone.
  * Punch needs frames itself only for nodes that are shared; run it with RP_OP_RESERVE. */
 int rp_pages_punch(struct rp_op *op, rp_object object, rp_page first, rp_page count, rp_page *next);
 int rp_pages_allocate(struct rp_op *op, rp_object object, rp_page first, rp_page count, rp_page *next);
 /* Zero bytes within one page without taking a frame for a hole. Not undone. */
 int rp_bytes_zero(struct rp_op *op, rp_object object, uint64_t offset, size_t length);
 
-/* The extent at `offset`: hole or data, and where it ends, looking no further than `end`, and no further than some bounded
- * work (then *extent_end is where the search stopped: the next call may find the same type). Not in memory counts as data.
- * Nodes are skipped whole where they are holes. */
-int rp_extent_get(struct rp_op *op, struct rp_tree *tree, rp_object object, uint64_t offset, uint64_t end, bool *is_data,
+/* The extent at `offset`: hole or data, and where it ends, looking no further than `end`, and no further than some
+ * bounded work (then *extent_end is where the search stopped: the next call may find the same type). Not in memory
+ * counts as data. Nodes are skipped whole where they are holes. */
+int rp_extent_get(struct rp_op *op, struct rp_tree *tree, rp_object object, uint64_t offset, uint64_t end,
+                  bool *is_data,
                   uint64_t *extent_end);
 
 /* ---- Sharing frames between objects, outside operations -------------------------------------------------------- */
 
-/* Pages [from, from + count) of one live object become pages [to, ...) of another (or the same, not overlapping), sharing
- * the frames. Closes the gate for a bounded time, several times for long ranges. *done counts pages when it fails.
- * returns 0; -ENOSPC; -ENOENT; -EIO. locks: the caller keeps other writers away from the target range. */
-int rp_pages_share(struct rp_pool *pool, rp_object from_object, rp_page from, rp_object to_object, rp_page to, rp_page count,
+/* Pages [from, from + count) of one live object become pages [to, ...) of another (or the same, not overlapping),
+ * sharing the frames. Closes the gate for a bounded time, several times for long ranges. *done counts pages when it
+ * fails. returns 0; -ENOSPC; -ENOENT; -EIO. locks: the caller keeps other writers away from the target range. */
+int rp_pages_share(struct rp_pool *pool, rp_object from_object, rp_page from, rp_object to_object, rp_page to,
+                   rp_page count,
                    rp_page *done);
 
 /* ---- Snapshots, outside operations ----------------------------------------------------------------------------- */
 
-/* Take a snapshot of everything, unnamed: for commits, tests and comparisons. O(1); pauses operations for as long as those
- * already running need. *out holds a reference; rp_snapshot_put() drops it, and what only it held goes back to the pool. */
+/* Take a snapshot of everything, unnamed: for commits, tests and comparisons. O(1); pauses operations for as long as
+ * those already running need. *out holds a reference; rp_snapshot_put() drops it, and what only it held goes back to
+ * the pool. */
 int rp_snapshot_take(struct rp_pool *pool, struct rp_snapshot **out);
 void rp_snapshot_get(struct rp_snapshot *snapshot);
 void rp_snapshot_put(struct rp_snapshot *snapshot);
 
 /* Named snapshots are entries of the catalog; the catalog is part of a commit.
- * create: -EEXIST; -EINVAL (empty, longer than 255 bytes, or with '/', '@', a control character, or "." and ".."); -ENOSPC
- * delete: -ENOENT; a snapshot that is open stays readable until it is put
+ * create: -EEXIST; -EINVAL (empty, longer than 255 bytes, or with '/', '@', a control character, or "." and "..");
+ * -ENOSPC delete: -ENOENT; a snapshot that is open stays readable until it is put
  * open:   -ENOENT; *out holds a reference
  * rename: -ENOENT, -EEXIST, -EINVAL */
 int rp_snapshot_create(struct rp_pool *pool, const char *name);
@@ -235,22 +245,23 @@ struct rp_snapshot_info {
 	uint64_t alone_frames;  /* what deleting it would free; UINT64_MAX: not asked for */
 	char name[RP_SNAPSHOT_NAME_MAX + 1];
 };
-/* All named snapshots, oldest first, into a malloc'd array the caller frees. measure: count alone_frames, which walks what
- * each snapshot does not share with its neighbours in time and live tree. */
+/* All named snapshots, oldest first, into a malloc'd array the caller frees. measure: count alone_frames, which walks
+ * what each snapshot does not share with its neighbours in time and live tree. */
 int rp_snapshot_list(struct rp_pool *pool, bool measure, struct rp_snapshot_info **out, size_t *count);
 
-/* The live tree becomes the snapshot's, at one instant. The named snapshots stay as they are. Whoever caches what he read
- * from the live tree must forget it: rp_pool_tree_id() changes.
+/* The live tree becomes the snapshot's, at one instant. The named snapshots stay as they are. Whoever caches what he
+ * read from the live tree must forget it: rp_pool_tree_id() changes.
  * returns 0; -ENOSPC. */
 int rp_snapshot_rollback(struct rp_pool *pool, struct rp_snapshot *snapshot);
 uint64_t rp_pool_tree_id(struct rp_pool *pool);
 
-/* What differs between two trees of a pool: calls `object` for each object number whose record differs (its generation or
- * any byte of the record, root included; both records may be null: not there), in rising order. Cost follows the
- * difference. A nonzero return of the callback ends it. Pages of one object likewise with rp_diff_pages(): `page` is called
- * for each page that may differ. For live trees take an unnamed snapshot first. */
+/* What differs between two trees of a pool: calls `object` for each object number whose record differs (its generation
+ * or any byte of the record, root included; both records may be null: not there), in rising order. Cost follows the
+ * difference. A nonzero return of the callback ends it. Pages of one object likewise with rp_diff_pages(): `page` is
+ * called for each page that may differ. For live trees take an unnamed snapshot first. */
 int rp_diff_objects(struct rp_pool *pool, struct rp_snapshot *a, struct rp_snapshot *b,
-                    int (*object)(void *context, rp_object object, const struct rp_record *in_a, const struct rp_record *in_b),
+                    int (*object)(void *context, rp_object object, const struct rp_record *in_a,
+                                  const struct rp_record *in_b),
                     void *context);
 int rp_diff_pages(struct rp_pool *pool, struct rp_snapshot *a, struct rp_snapshot *b, rp_object object,
                   int (*page)(void *context, rp_page page), void *context);
