@@ -43,8 +43,8 @@ struct rp_image_options {
 	enum rp_codec codec;
 	bool codec_set;               /* false: the image's own (open), zstd (create) */
 	unsigned keep;                /* commits that compaction keeps restorable; 0: 1 */
-	/* open: this commit (sequence number) instead of the newest; 0: newest. Implies nothing is lost: the next commit
-	 * stands after the newest */
+	/* open: this commit (sequence number) instead of the newest; 0: newest. Implies nothing is lost: the next
+	 * commit stands after the newest */
 	uint64_t generation;
 	bool read_only;               /* no lock, no commit, the file is never written */
 	bool any_owner;               /* accept a file of another owner or writable by others */
