@@ -50,7 +50,7 @@ bool rp_entry_valid(rp_entry e, rp_addr below, bool may_have_height, const char 
 	*why = "an entry makes no sense";
 	if (!rp_entry_is_addr(e) || (e & ~known) || rp_entry_height(e) > RP_HEIGHT_MAX)
 		return false;
-	if (addr == RP_ADDR_ZERO)
+	if (rp_addr_is_zero_page(addr))
 		return rp_entry_height(e) == 0;
 	*why = "an entry names a block that is not below its own";
 	return addr >= RP_BLOCKS_START / RP_ADDR_UNIT && addr < below;
@@ -71,7 +71,7 @@ bool rp_children_valid(unsigned kind, const uint64_t *page, rp_addr addr, const 
 		if (!rp_entry_valid(e, addr, roots, why))
 			return false;
 		/* Zero pages are pages of objects, never nodes and never trees. */
-		if (e && rp_entry_addr(e) == RP_ADDR_ZERO && (kind > RP_KIND_NODE || kind == RP_KIND_CATALOG)) {
+		if (e && rp_addr_is_zero_page(rp_entry_addr(e)) && (kind > RP_KIND_NODE || kind == RP_KIND_CATALOG)) {
 			*why = "an entry names a page of zeroes where a node belongs";
 			return false;
 		}

@@ -16,8 +16,11 @@
 #define RP_ADDR_UNIT (1u << RP_ADDR_SHIFT)
 #define RP_ADDR_MAX RP_ENTRY_ADDR_MASK
 
-/* An address that names no block: a page all zero. It lies in the first superblock slot, so no block can have it. */
-#define RP_ADDR_ZERO ((rp_addr)1)
+/* Addresses that name no block but a page all zero of the kind they equal. They lie in the first superblock slot, so no
+ * block can have them, and they mean the same in every file. */
+#define RP_ADDR_ZERO_DATA ((rp_addr)RP_KIND_DATA)
+#define RP_ADDR_ZERO_META ((rp_addr)RP_KIND_META)
+static inline bool rp_addr_is_zero_page(rp_addr a) { return a == RP_ADDR_ZERO_DATA || a == RP_ADDR_ZERO_META; }
 
 #define RP_SUPER_SLOT_SIZE 4096u    /* a slot is a whole page of the file: writing one never rewrites the other's sectors */
 #define RP_SUPER_SLOTS 2u

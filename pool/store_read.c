@@ -174,7 +174,7 @@ int rp_store_read_root(struct rp_store *store, rp_addr addr, struct rp_root *roo
 		if (memcmp(root->file_id, store->file_id, sizeof(root->file_id)) || root->previous >= addr ||
 		    !rp_entry_is_addr(root->table) || root->epoch >= UINT64_C(1) << 47 ||
 		    !rp_entry_valid(root->table, addr, true, why) || !rp_entry_valid(root->catalog, addr, true, why) ||
-		    rp_entry_addr(root->table) == RP_ADDR_ZERO || (root->catalog && rp_entry_addr(root->catalog) == RP_ADDR_ZERO))
+		    rp_addr_is_zero_page(rp_entry_addr(root->table)) || rp_addr_is_zero_page(rp_entry_addr(root->catalog)))
 			error = -EIO;
 	}
 	rp_reader_release(store, reader);
