@@ -333,9 +333,12 @@ int rp_map_own(struct rp_op *op, const struct rp_map *map, rp_page page, unsigne
 int rp_map_edit(struct rp_op *op, const struct rp_map *map, rp_page page, bool logged, rp_frame *out);
 /* An entry that is an address becomes a frame's, if it is in memory; otherwise RP_AGAIN. *e: the entry as it is now. */
 int rp_entry_resolve(struct rp_op *op, _Atomic rp_entry *where, rp_entry *e, unsigned kind);
-/* A frame for a page that holds old content, the new bytes in it already: publish it where `old` (0: hole) stood. Returns 0;
- * 1: something else stands there now, try again (the frame is dropped); an error (the frame is dropped). */
-int rp_map_publish(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame old, rp_frame new);
+/* The page's entry as it stands, which may be an address; nodes above it are brought in. */
+int rp_map_peek(struct rp_op *op, const struct rp_map *map, rp_page page, _Atomic rp_entry **at, rp_entry *e);
+/* A frame for a page, the new bytes in it already: publish it where entry `old` (0: hole) stands. Returns 0; RP_RACE:
+ * something else stands there now, look again (the frame is dropped); an error (the frame is dropped). */
+#define RP_RACE 2
+int rp_map_publish(struct rp_op *op, const struct rp_map *map, rp_page page, rp_entry old, rp_frame new);
 /* Where a hole at `page` ends, or the level-1 node above it: *node 0 and *end the first page behind the hole; or the node. */
 int rp_map_leaf(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame *node, rp_page *end);
 /* Copy a page that is not ours, children referenced. */
@@ -354,12 +357,14 @@ int rp_record_map(struct rp_op *op, struct rp_tree *tree, rp_object object, stru
 int rp_record_own(struct rp_op *op, rp_object object, struct rp_record **record, struct rp_map *map);
 int rp_table_page_own(struct rp_op *op, rp_page page, void **out);
 void rp_object_free_now(struct rp_op *op, rp_object object);   /* rp_undo_*'s end of create and remove */
+void rp_page_drop_table(struct rp_op *op, rp_page page);
 int rp_objects_format(struct rp_pool *pool, const struct rp_pool_options *options);
 
 /* ---- Catalog (catalog.c) ----------------------------------------------------------------------------------------------------- */
 
 /* Read all entries of the catalog into the index: after an image was opened (fetches pages as needed). */
 int rp_catalog_load(struct rp_pool *pool);
+int rp_snapshot_measure(struct rp_pool *pool, const char *name, uint64_t *frames);
 
 /* ---- For the image ------------------------------------------------------------------------------------------------------------- */
 

@@ -78,25 +78,41 @@ static int root_get(struct rp_op *op, const struct rp_map *map, rp_entry *e)
 	return 0;
 }
 
+int rp_map_peek(struct rp_op *op, const struct rp_map *map, rp_page page, _Atomic rp_entry **at, rp_entry *e)
+{
+	*at = map->root;
+	*e = atomic_load_explicit(map->root, memory_order_acquire);
+	if (rp_entry_is_addr(*e) && rp_entry_height(*e) == 0 && page == 0)
+		return 0;
+	int error = root_get(op, map, e);
+
+	if (!error && *e && page >= rp_height_pages(rp_entry_height(*e)))
+		*e = 0;
+	if (error || !*e)
+		return error;
+	for (unsigned level = rp_entry_height(*e); level > 0; level--) {
+		if (rp_entry_is_addr(*e))
+			error = rp_entry_resolve(op, *at, e, kind_at(map, level));
+		if (error || !*e)
+			return error;
+		*at = &rp_node(op->pool, rp_entry_frame(*e))[slot_of(page, level)];
+		*e = atomic_load_explicit(*at, memory_order_acquire);
+	}
+	return 0;
+}
+
 int rp_map_find(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame *out)
 {
+	_Atomic rp_entry *at;
 	rp_entry e;
-	int error = root_get(op, map, &e);
+	int error = rp_map_peek(op, map, page, &at, &e);
 
 	*out = 0;
-	if (error || !e || page >= rp_height_pages(rp_entry_height(e)))
-		return error;
-	for (unsigned level = rp_entry_height(e); level > 0; level--) {
-		_Atomic rp_entry *at = &rp_node(op->pool, rp_entry_frame(e))[slot_of(page, level)];
-
-		e = atomic_load_explicit(at, memory_order_acquire);
-		if (rp_entry_is_addr(e))
-			error = rp_entry_resolve(op, at, &e, kind_at(map, level - 1));
-		if (error || !e)
-			return error;
-	}
-	*out = rp_entry_frame(e);
-	return 0;
+	if (!error && rp_entry_is_addr(e))
+		error = rp_entry_resolve(op, at, &e, map->leaf);
+	if (!error)
+		*out = rp_entry_frame(e);
+	return error;
 }
 
 int rp_map_leaf(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame *node, rp_page *end)
@@ -275,31 +291,30 @@ int rp_map_edit(struct rp_op *op, const struct rp_map *map, rp_page page, bool l
 	return error;
 }
 
-int rp_map_publish(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame old, rp_frame new)
+int rp_map_publish(struct rp_op *op, const struct rp_map *map, rp_page page, rp_entry old, rp_frame new)
 {
 	pthread_rwlock_t *shape = rp_shape(op->pool, map->object);
 	_Atomic rp_entry *at;
-	int error;
 	bool done = false;
+	int error;
 
 	if (!old)
 		pthread_rwlock_rdlock(shape);
 	error = rp_map_own(op, map, page, 0, &at);
 	if (!error) {
-		rp_entry e = atomic_load_explicit(at, memory_order_acquire);
+		rp_entry e = old;
 
-		if (old ? rp_entry_is_frame(e) && rp_entry_frame(e) == old : e == 0)
-			done = atomic_compare_exchange_strong(at, &e, rp_entry_from_frame(new, 0));
+		done = atomic_compare_exchange_strong(at, &e, rp_entry_from_frame(new, 0));
 	}
 	if (done && !old)
 		count_pages(map, 1);
 	if (!old)
 		pthread_rwlock_unlock(shape);
-	if (done && old)
-		rp_frame_put(op, old);
+	if (done && rp_entry_is_frame(old))
+		rp_frame_put(op, rp_entry_frame(old));
 	if (!done)
 		rp_frame_put(op, new);
-	return error ? error : !done;
+	return error ? error : done ? 0 : RP_RACE;
 }
 
 static bool node_is_empty(struct rp_pool *pool, rp_frame f)

@@ -1,0 +1,129 @@
+/* bytes.c: reading and writing bytes of objects: between a caller's buffer and frames there is one copy and no lock.
+ *
+ * A page that is ours is written in place. Otherwise a new frame is filled first and then published; a page covered wholly
+ * is neither read nor zeroed. Readers may copy a page while it is written, as from any page cache.
+ */
+#include "internal.h"
+
+RP_RACY static void bytes_copy(void *to, const void *from, size_t length)
+{
+	memcpy(to, from, length);
+}
+
+RP_RACY static void bytes_zero(void *to, size_t length)
+{
+	memset(to, 0, length);
+}
+
+static size_t in_page(uint64_t offset, size_t length)
+{
+	size_t room = RP_PAGE_SIZE - (offset & (RP_PAGE_SIZE - 1));
+
+	return length < room ? length : room;
+}
+
+int rp_bytes_read(struct rp_op *op, struct rp_tree *tree, rp_object object, uint64_t offset, void *to, size_t length)
+{
+	struct rp_record *record;
+	struct rp_map map;
+	bool absent = false;
+	int error = rp_record_map(op, tree, object, &record, &map);
+
+	for (size_t done = 0; !error && done < length;) {
+		uint64_t at = offset + done;
+		size_t n = in_page(at, length - done);
+		rp_frame f;
+
+		error = rp_map_find(op, &map, at >> RP_PAGE_SHIFT, &f);
+		if (error == RP_AGAIN) {
+			/* Go on, to learn what else must be brought in: once for all of them. */
+			absent = true;
+			error = op->absent_count == sizeof(op->absent) / sizeof(op->absent[0]) ? RP_AGAIN : 0;
+		} else if (!error && !absent) {
+			if (f)
+				bytes_copy((uint8_t *)to + done, (uint8_t *)rp_bytes(op->pool, f) + (at & (RP_PAGE_SIZE - 1)), n);
+			else
+				memset((uint8_t *)to + done, 0, n);
+		}
+		done += n;
+	}
+	return error ? error : absent ? RP_AGAIN : 0;
+}
+
+/* A frame with what the page held (entry old: 0, zeroes, or a frame), to be changed before it is published. whole: nothing
+ * of it stays. */
+static int page_renew(struct rp_op *op, const struct rp_map *map, rp_entry old, bool whole, rp_frame *out)
+{
+	bool frame = rp_entry_is_frame(old);
+	enum rp_class class = frame ? rp_class_for_copy(op, rp_entry_frame(old)) : RP_CLASS_NORMAL;
+	int error = rp_frame_take(op, class, map->leaf, out);
+
+	if (error || whole)
+		return error;
+	if (frame)
+		rp_page_copy(rp_bytes(op->pool, *out), rp_bytes(op->pool, rp_entry_frame(old)));
+	else
+		rp_page_zero(rp_bytes(op->pool, *out));
+	return 0;
+}
+
+/* Bytes within one page: from, or zeroes where from is null. A hole stays one then. */
+static int page_write(struct rp_op *op, const struct rp_map *map, uint64_t offset, const void *from, size_t n)
+{
+	rp_page page = offset >> RP_PAGE_SHIFT;
+	size_t start = offset & (RP_PAGE_SIZE - 1);
+	bool whole = from && n == RP_PAGE_SIZE;
+	_Atomic rp_entry *at;
+	rp_entry old;
+	rp_frame f;
+	int error;
+
+	do {
+		error = rp_map_peek(op, map, page, &at, &old);
+		if (!error && rp_entry_is_addr(old) && !whole)
+			error = rp_entry_resolve(op, at, &old, map->leaf);
+		if (error || (!old && !from))
+			return error;
+		bool ours = rp_entry_is_frame(old) && rp_frame_is_ours(op, rp_entry_frame(old));
+
+		f = rp_entry_frame(old);
+		if (!ours)
+			error = page_renew(op, map, old, whole, &f);
+		if (error)
+			return error;
+		if (from)
+			bytes_copy((uint8_t *)rp_bytes(op->pool, f) + start, from, n);
+		else
+			bytes_zero((uint8_t *)rp_bytes(op->pool, f) + start, n);
+		error = ours ? 0 : rp_map_publish(op, map, page, old, f);
+	} while (error == RP_RACE);
+	return error;
+}
+
+int rp_bytes_write(struct rp_op *op, rp_object object, uint64_t offset, const void *from, size_t length, size_t *done)
+{
+	struct rp_record *record;
+	struct rp_map map;
+	int error = rp_record_own(op, object, &record, &map);
+
+	*done = 0;
+	while (!error && *done < length) {
+		size_t n = in_page(offset + *done, length - *done);
+
+		error = page_write(op, &map, offset + *done, (const uint8_t *)from + *done, n);
+		if (!error)
+			*done += n;
+	}
+	return error;
+}
+
+int rp_bytes_zero(struct rp_op *op, rp_object object, uint64_t offset, size_t length)
+{
+	struct rp_record *record;
+	struct rp_map map;
+	int error = rp_record_own(op, object, &record, &map);
+
+	if (error || length == 0)
+		return error;
+	return page_write(op, &map, offset, NULL, in_page(offset, length));
+}
