@@ -234,7 +234,8 @@ static int answer_receive(int fd, FILE *out, bool progress, char *message)
 	return error;
 }
 
-int rp_control_call(const char *target, const char *const *words, size_t count, FILE *out, bool progress, char message[512])
+int rp_control_call(const char *target, const char *const *words, size_t count, FILE *out, bool progress,
+                    char message[512])
 {
 	char path[4096];
 	int fd, error;

@@ -1,9 +1,9 @@
 /* diff.c: what changed between two snapshots, or between one and now.
  *
- * The pool says which records differ, at a cost that follows the changes. Directories among them are read in both states
- * and their names compared; a name that went and one that came for the same inode are one rename. Inodes in both states
- * whose contents or attributes differ are modified; a hint in the record says which directory names them, and only when it
- * leads nowhere (hard links that were moved about) is the whole tree searched, once.
+ * The pool says which records differ, at a cost that follows the changes. Directories among them are read in both
+ * states and their names compared; a name that went and one that came for the same inode are one rename. Inodes in
+ * both states whose contents or attributes differ are modified; a hint in the record says which directory names them,
+ * and only when it leads nowhere (hard links that were moved about) is the whole tree searched, once.
  *
  * Lines: "+ PATH", "- PATH", "M PATH", "R OLD -> NEW", in the order of paths. See rp_path_print() for odd bytes.
  */
@@ -51,8 +51,8 @@ struct diff {
 	size_t line_count, line_room;
 };
 
-/* Room for one more element, zeroed; null: no memory. `array` is the address of a pointer to elements of any type, which is
- * why it is read and written as bytes. */
+/* Room for one more element, zeroed; null: no memory. `array` is the address of a pointer to elements of any type,
+ * which is why it is read and written as bytes. */
 static void *array_add(void *array, size_t *count, size_t *room, size_t size)
 {
 	size_t more = *room ? *room * 2 : 64;
@@ -137,7 +137,7 @@ static int event_add(struct diff *diff, bool came, rp_object directory, const st
 
 	error = rp_names_directory(diff->names[came], directory, &path);
 	if (error)
-		return error == -ENOENT ? 0 : error; /* removed, but still open somewhere: it had no names left to lose */
+		return error == -ENOENT ? 0 : error; /* removed, but still open: it had no names left to lose */
 	event = array_add(&diff->events, &diff->event_count, &diff->event_room, sizeof(*event));
 	if (!event)
 		return -ENOMEM;
@@ -158,7 +158,8 @@ static int by_name(const void *a, const void *b)
 	return strcmp(((const struct rp_listed *)a)->name, ((const struct rp_listed *)b)->name);
 }
 
-static int listings_compare(struct diff *diff, rp_object directory, const struct rp_listing *a, const struct rp_listing *b)
+static int listings_compare(struct diff *diff, rp_object directory, const struct rp_listing *a,
+                            const struct rp_listing *b)
 {
 	size_t i = 0, j = 0;
 	int order, error = 0;
@@ -313,7 +314,8 @@ static bool same_time(struct rp_time a, struct rp_time b)
 	return a.sec == b.sec && a.nsec == b.nsec;
 }
 
-/* A time of access alone is no modification; nor is what comes with names that came or went: link count, time of change. */
+/* A time of access alone is no modification; nor is what comes with names that came or went: link count, time of
+ * change. */
 static int is_modified(struct diff *diff, const struct change *change, bool *modified)
 {
 	const struct side *a = &change->a, *b = &change->b;
@@ -321,7 +323,8 @@ static int is_modified(struct diff *diff, const struct change *change, bool *mod
 	bool directory = is_directory(a), pages = false;
 	int error;
 
-	*modified = x->mode != y->mode || x->uid != y->uid || x->gid != y->gid || x->rdev != y->rdev || x->xattrs != y->xattrs ||
+	*modified = x->mode != y->mode || x->uid != y->uid || x->gid != y->gid || x->rdev != y->rdev ||
+	            x->xattrs != y->xattrs ||
 	            (x->flags ^ y->flags) & (RP_INODE_ACL_ACCESS | RP_INODE_ACL_DEFAULT | RP_INODE_CAPABILITY);
 	if (!directory && (a->size_bytes != b->size_bytes || !same_time(x->mtime, y->mtime)))
 		*modified = true;
@@ -498,7 +501,8 @@ static int side_open(struct rp_keep *keep, const char *name, struct diff *diff, 
 	char *shown;
 	int error;
 
-	error = name ? rp_snapshot_open(keep->pool, name, &diff->snapshot[i]) : rp_snapshot_take(keep->pool, &diff->snapshot[i]);
+	error = name ? rp_snapshot_open(keep->pool, name, &diff->snapshot[i]) :
+	        rp_snapshot_take(keep->pool, &diff->snapshot[i]);
 	if (error == -ENOENT) {
 		shown = rp_path_print(name, strnlen(name, 300));
 		rp_message(message, error, "%s: there is no such snapshot", shown ? shown : "diff");
@@ -509,7 +513,8 @@ static int side_open(struct rp_keep *keep, const char *name, struct diff *diff, 
 	return error ? error : rp_names_open(diff->fs[i], &diff->names[i]);
 }
 
-int rp_verb_diff(struct rp_keep *keep, char **words, size_t count, struct rp_reply *reply, char message[RP_MESSAGE_SIZE])
+int rp_verb_diff(struct rp_keep *keep, char **words, size_t count, struct rp_reply *reply,
+                 char message[RP_MESSAGE_SIZE])
 {
 	struct diff diff = { .pool = keep->pool };
 	int error = 0;
@@ -517,7 +522,8 @@ int rp_verb_diff(struct rp_keep *keep, char **words, size_t count, struct rp_rep
 	if (count == 1) {
 		error = rp_keep_flush_client(keep);
 		if (error)
-			return rp_message(message, error, "the kernel's changed pages could not be had: %s", strerror(-error));
+			return rp_message(message, error, "the kernel's changed pages could not be had: %s",
+			                  strerror(-error));
 	}
 	error = side_open(keep, words[0], &diff, 0, message);
 	if (!error)

@@ -37,8 +37,8 @@ struct rp_keep {
 	struct rp_image *image;         /* null: memory alone */
 	bool fresh;                     /* made now, not opened */
 
-	/* `lock` guards these; held for a few instructions, also while a status of the image is read, never while waiting for
-	 * a commit. It is the innermost lock here. */
+	/* `lock` guards these; held for a few instructions, also while a status of the image is read, never while
+	 * waiting for a commit. It is the innermost lock here. */
 	pthread_mutex_t lock;
 	pthread_cond_t wake;            /* of the saving thread; by the monotonic clock */
 	bool stopping;
@@ -86,7 +86,8 @@ int rp_message(char *message, int error, const char *format, ...) __attribute__(
 int rp_word_encode(const char *word, char *to, size_t size, size_t *used);
 /* Cut a request line into words, in place. Returns how many; -EINVAL, -E2BIG. */
 int rp_words_split(char *line, char **words, size_t max);
-/* A path for people: control characters, '%', '>' and what is not UTF-8 are percent-encoded. malloc'd; null: no memory. */
+/* A path for people: control characters, '%', '>' and what is not UTF-8 are percent-encoded. malloc'd; null: no
+ * memory. */
 char *rp_path_print(const char *bytes, size_t length);
 
 struct rp_reply {
@@ -107,8 +108,10 @@ int rp_reply_progress(void *context, const struct rp_progress *progress);
 /* ---- Verbs (verbs.c, diff.c, names.c) ---------------------------------------------------------------------------- */
 
 /* Do what is asked, with text in reply; 0 or -errno with one line in message. */
-int rp_verb_run(struct rp_keep *keep, char **words, size_t count, struct rp_reply *reply, char message[RP_MESSAGE_SIZE]);
-int rp_verb_diff(struct rp_keep *keep, char **words, size_t count, struct rp_reply *reply, char message[RP_MESSAGE_SIZE]);
+int rp_verb_run(struct rp_keep *keep, char **words, size_t count, struct rp_reply *reply,
+                char message[RP_MESSAGE_SIZE]);
+int rp_verb_diff(struct rp_keep *keep, char **words, size_t count, struct rp_reply *reply,
+                 char message[RP_MESSAGE_SIZE]);
 
 /* All names of one directory, without "." and "..". */
 struct rp_listed {

@@ -1,8 +1,8 @@
 /* keep.c: start and stop: pool, image and filesystem as one.
  *
- * Starting opens the image that is there, or makes pool and filesystem afresh and then the image of them. Every step that
- * fails undoes those before it and leaves one line that names what was given. Stopping saves a last time, marked as a
- * clean end, before anything is closed.
+ * Starting opens the image that is there, or makes pool and filesystem afresh and then the image of them. Every step
+ * that fails undoes those before it and leaves one line that names what was given. Stopping saves a last time, marked
+ * as a clean end, before anything is closed.
  */
 #include <limits.h>
 #include <stdlib.h>
@@ -29,8 +29,11 @@ static int options_copy(struct rp_keep_options *to, const struct rp_keep_options
 /* What promises saving needs somewhere to save to. */
 static int options_agree(const struct rp_keep_options *o, char *message)
 {
-	const char *lonely = o->autosave_seconds || o->autosave_bytes ? "autosave" : o->sync_image ? "sync=image" :
-	                     o->generation ? "generation" : o->keep ? "keep" : o->readonly_on_error ? "on-save-error" : NULL;
+	const char *lonely = o->autosave_seconds || o->autosave_bytes ? "autosave" :
+	                     o->sync_image ? "sync=image" :
+	                     o->generation ? "generation" :
+	                     o->keep ? "keep" :
+	                     o->readonly_on_error ? "on-save-error" : NULL;
 
 	if (!o->image && lonely)
 		return rp_message(message, -EINVAL, "%s: there is nothing to save to; give image=FILE as well", lonely);
@@ -357,8 +360,9 @@ static int save_last(struct rp_keep *keep, char *message)
 			return 0;
 	}
 	rp_image_status(keep->image, &status);
-	return rp_message(message, error, "%s: the last save failed (%s); it holds generation %llu, what came after is lost",
-	                  status.path, status.last_error_text[0] ? status.last_error_text : strerror(-error),
+	return rp_message(message, error,
+	                  "%s: the last save failed (%s); it holds generation %llu, what came after is lost", status.path,
+	                  status.last_error_text[0] ? status.last_error_text : strerror(-error),
 	                  (unsigned long long)status.generation);
 }
 

@@ -1,7 +1,7 @@
 /* names.c: from numbers of inodes to paths, in a state of the filesystem that does not change (a snapshot).
  *
- * A directory knows its parent; its name there is found by reading the parent. What was read is kept: so the cost is that
- * of the directories on the way to what is asked for, each read once, whatever else the tree holds.
+ * A directory knows its parent; its name there is found by reading the parent. What was read is kept: so the cost is
+ * that of the directories on the way to what is asked for, each read once, whatever else the tree holds.
  */
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -195,7 +195,9 @@ static int path_join(struct rp_names *names, struct directory *in, rp_object ino
 			qsort(in->listing.names, in->listing.count, sizeof(*in->listing.names), by_ino);
 		in->listed = true;
 	}
-	found = in->listing.count ? bsearch(&wanted, in->listing.names, in->listing.count, sizeof(wanted), by_ino) : NULL;
+	found = NULL;
+	if (in->listing.count)
+		found = bsearch(&wanted, in->listing.names, in->listing.count, sizeof(wanted), by_ino);
 	if (!found)
 		return -ENOENT;
 	return asprintf(path, "%s/%s", in->path, found->name) < 0 ? -ENOMEM : 0;
@@ -212,7 +214,8 @@ static int parent_of(struct rp_names *names, rp_object directory, rp_object *par
 	return error == -ENOTDIR || error == -ESTALE ? -ENOENT : error;
 }
 
-/* Up to a directory with a known path, remembering the way; then down, naming each. A tree deeper than a stack is no harm. */
+/* Up to a directory with a known path, remembering the way; then down, naming each. A tree deeper than a stack is no
+ * harm. */
 int rp_names_directory(struct rp_names *names, rp_object directory, const char **path)
 {
 	struct directory *at = directory_get(names, directory), *below;

@@ -1,7 +1,7 @@
 /* options.c: the options a mount and a block export have in common.
  *
- * A table names each, so that parsing, help and messages agree. Paths are made absolute when they are given: the program
- * may change its directory before they are used.
+ * A table names each, so that parsing, help and messages agree. Paths are made absolute when they are given: the
+ * program may change its directory before they are used.
  */
 #include <limits.h>
 #include <stdlib.h>
@@ -151,7 +151,7 @@ static int rw_option(struct rp_keep_options *o, const char *value)
 static int image_option(struct rp_keep_options *o, const char *value) { return path_take(value, &o->image); }
 static int directory_option(struct rp_keep_options *o, const char *value) { return path_take(value, &o->directory); }
 
-/* "300" and "300s" are seconds, "64M" is a size. A small m would be minutes to some and megabytes to others: refused. */
+/* "300" and "300s" are seconds, "64M" is a size. A small m, minutes to some and megabytes to others, is refused. */
 static int autosave_part(const char *part, uint64_t *seconds, uint64_t *bytes)
 {
 	size_t digits = strspn(part, "0123456789");
@@ -263,7 +263,8 @@ static int label_option(struct rp_keep_options *o, const char *value)
 #define FLAG_EXPECTS "no value, or 0 or 1"
 
 static const struct option options_known[] = {
-	{ "size", size_option, false, "a number of bytes, with K, M, G or T behind it, or a part of memory such as 50%" },
+	{ "size", size_option, false,
+	  "a number of bytes, with K, M, G or T behind it, or a part of memory such as 50%" },
 	{ "inodes", inodes_option, false, "a number, 0 for no limit" },
 	{ "mode", mode_option, false, "an octal number up to 7777" },
 	{ "uid", uid_option, false, "a user's number" },

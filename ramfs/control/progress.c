@@ -26,16 +26,17 @@ static unsigned terminal_width(void)
 static void time_print(uint64_t seconds, char *to, size_t size)
 {
 	if (seconds >= 3600)
-		snprintf(to, size, "%llu:%02u:%02u", (unsigned long long)(seconds / 3600), (unsigned)(seconds / 60 % 60),
-		         (unsigned)(seconds % 60));
+		snprintf(to, size, "%llu:%02u:%02u", (unsigned long long)(seconds / 3600),
+		         (unsigned)(seconds / 60 % 60), (unsigned)(seconds % 60));
 	else
 		snprintf(to, size, "%u:%02u", (unsigned)(seconds / 60), (unsigned)(seconds % 60));
 }
 
 static void bar_draw(unsigned percent, const char *numbers)
 {
-	unsigned width = terminal_width(), used = (unsigned)strlen(numbers) + 10, bar = width > used ? width - used : 0, i;
+	unsigned width = terminal_width(), used = (unsigned)strlen(numbers) + 10, bar, i;
 
+	bar = width > used ? width - used : 0;
 	if (bar > BAR_WIDTH_MAX)
 		bar = BAR_WIDTH_MAX;
 	fputc('\r', stderr);

@@ -1,8 +1,8 @@
 /* save.c: every commit goes through here.
  *
- * A commit that fails leaves the one before it in the image; the RAM disk goes on. What follows from the failure is decided
- * in one place, save_ended(): it is logged once, status tells it, and with on-save-error=readonly changes are refused until
- * a commit works. The thread at the end saves by time and by bytes changed.
+ * A commit that fails leaves the one before it in the image; the RAM disk goes on. What follows from the failure is
+ * decided in one place, save_ended(): it is logged once, status tells it, and with on-save-error=readonly changes are
+ * refused until a commit works. The thread at the end saves by time and by bytes changed.
  */
 #include <signal.h>
 #include <time.h>
@@ -151,7 +151,8 @@ static void *saver_run(void *context)
 		pthread_mutex_unlock(&keep->lock);
 
 		start = monotonic_seconds();
-		if ((seconds && start >= due) || (keep->options.autosave_bytes && start >= again && enough_changed(keep))) {
+		if ((seconds && start >= due) ||
+		    (keep->options.autosave_bytes && start >= again && enough_changed(keep))) {
 			error = save_what_changed(keep);
 			due = start + seconds;
 			again = error ? start + retry : 0;

@@ -1,9 +1,9 @@
 /* socket.c: the control socket.
  *
  * One thread accepts; each connection has a thread of its own, for one request. At most CONNECTIONS_MAX at a time; a
- * request must arrive within RECEIVE_MS, and an answer that is not taken for SEND_SECONDS ends the connection: so a slow or
- * silent client costs one thread for a known time, and nothing else. Threads are joined, never detached: the program may be
- * a plugin whose code is unmapped after the stop.
+ * request must arrive within RECEIVE_MS, and an answer that is not taken for SEND_SECONDS ends the connection: so a
+ * slow or silent client costs one thread for a known time, and nothing else. Threads are joined, never detached: the
+ * program may be a plugin whose code is unmapped after the stop.
  *
  * Locks: `lock` guards the list and the flags in it; held for a few instructions.
  */
@@ -266,8 +266,8 @@ static int directory_open(const char *path, char *message)
 	}
 	if ((st.st_uid != geteuid() && st.st_uid != 0) || ((st.st_mode & 022) && !(st.st_mode & S_ISVTX))) {
 		close(fd);
-		return rp_message(message, -EPERM, "%s: others may change this directory: no place for a control socket",
-		                  directory);
+		return rp_message(message, -EPERM,
+		                  "%s: others may change this directory: no place for a control socket", directory);
 	}
 	return fd;
 }
@@ -319,8 +319,8 @@ static int listener_bind(struct rp_control *control, const struct sockaddr_un *a
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return rp_message(message, -errno, "control socket: %s", strerror(errno));
-	if (fchmod(fd, 0600) || bind(fd, (const struct sockaddr *)address, sizeof(*address)) || listen(fd, CONNECTIONS_MAX) ||
-	    lstat(address->sun_path, &st)) {
+	if (fchmod(fd, 0600) || bind(fd, (const struct sockaddr *)address, sizeof(*address)) ||
+	    listen(fd, CONNECTIONS_MAX) || lstat(address->sun_path, &st)) {
 		error = rp_message(message, -errno, "%s: %s", control->path, strerror(errno));
 		close(fd);
 		return error;

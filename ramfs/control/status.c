@@ -31,8 +31,8 @@ static void loss_line(struct rp_keep *keep, const struct rp_image_status *image,
 	else if (!image->changed_since_sec && !image->changed_bytes)
 		fputs("nothing\n", to);
 	else
-		fprintf(to, "%llu bytes (at most %s), %llu seconds of changes\n", (unsigned long long)image->changed_bytes,
-		        rp_size_print(image->changed_bytes, text),
+		fprintf(to, "%llu bytes (at most %s), %llu seconds of changes\n",
+		        (unsigned long long)image->changed_bytes, rp_size_print(image->changed_bytes, text),
 		        (unsigned long long)(image->changed_since_sec ? seconds_since(image->changed_since_sec) : 0));
 }
 

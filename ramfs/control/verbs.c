@@ -26,7 +26,9 @@ static int flush_first(struct verb_call *call)
 {
 	int error = rp_keep_flush_client(call->keep);
 
-	return error ? rp_message(call->message, error, "the kernel's changed pages could not be had: %s", strerror(-error)) : 0;
+	if (error)
+		rp_message(call->message, error, "the kernel's changed pages could not be had: %s", strerror(-error));
+	return error;
 }
 
 static int refused_when_read_only(struct verb_call *call)
@@ -64,8 +66,9 @@ static int status_verb(struct verb_call *call)
 
 static int snapshot_message(struct verb_call *call, const char *name, int error)
 {
-	const char *why = error == -EEXIST ? "a snapshot of that name exists" : error == -ENOENT ? "there is no such snapshot" :
-	                  error == -EINVAL ? "not a name for a snapshot: 1 to 255 bytes without '/', '@' and control characters" :
+	const char *why = error == -EEXIST ? "a snapshot of that name exists" :
+	                  error == -ENOENT ? "there is no such snapshot" :
+	                  error == -EINVAL ? "no name for a snapshot: 1 to 255 bytes, no '/', '@', control characters" :
 	                  strerror(-error);
 	char *shown;
 
@@ -83,7 +86,9 @@ static int snapshot_verb(struct verb_call *call)
 
 	if (!error)
 		error = flush_first(call);
-	return error ? error : snapshot_message(call, call->words[0], rp_snapshot_create(call->keep->pool, call->words[0]));
+	if (!error)
+		error = snapshot_message(call, call->words[0], rp_snapshot_create(call->keep->pool, call->words[0]));
+	return error;
 }
 
 static int snapshots_verb(struct verb_call *call)
@@ -109,7 +114,9 @@ static int delete_verb(struct verb_call *call)
 {
 	int error = refused_when_read_only(call);
 
-	return error ? error : snapshot_message(call, call->words[0], rp_snapshot_delete(call->keep->pool, call->words[0]));
+	if (!error)
+		error = snapshot_message(call, call->words[0], rp_snapshot_delete(call->keep->pool, call->words[0]));
+	return error;
 }
 
 static int rename_verb(struct verb_call *call)
@@ -188,7 +195,8 @@ static int saved_message(struct verb_call *call, const char *path, int error)
 		return rp_message(call->message, error, "%s: %s", path, strerror(-error));
 	rp_image_status(call->keep->image, &status);
 	return rp_message(call->message, error, "%s: %s; what was saved before stands", path,
-	                  status.last_error == error && status.last_error_text[0] ? status.last_error_text : strerror(-error));
+	                  status.last_error == error && status.last_error_text[0] ? status.last_error_text :
+	                  strerror(-error));
 }
 
 static int save_verb(struct verb_call *call)
@@ -208,8 +216,8 @@ static int save_verb(struct verb_call *call)
 	rp_image_status(call->keep->image, &after);
 	if (error)
 		return saved_message(call, after.path, error);
-	rp_reply_text(call->reply, "%s: generation %llu, %s written in %.2f s", after.path, (unsigned long long)after.generation,
-	              rp_size_print(after.written_bytes - before.written_bytes, written),
+	rp_reply_text(call->reply, "%s: generation %llu, %s written in %.2f s", after.path,
+	              (unsigned long long)after.generation, rp_size_print(after.written_bytes - before.written_bytes, written),
 	              (double)(rp_clock_ns() - start_ns) / 1e9);
 	return 0;
 }
@@ -229,7 +237,8 @@ static int outside_own_mount(struct verb_call *call, const char *path)
 	if (stat(directory, &st))
 		return rp_message(call->message, -errno, "%s: %s", directory, strerror(errno));
 	if (server->device && !server->device(server->context, &device) && st.st_dev == device)
-		return rp_message(call->message, -EINVAL, "%s: an image cannot be inside the mount that it saves", path);
+		return rp_message(call->message, -EINVAL, "%s: an image cannot be inside the mount that it saves",
+		                  path);
 	return 0;
 }
 
@@ -255,7 +264,8 @@ static int save_as_verb(struct verb_call *call)
 		error = flush_first(call);
 	if (error)
 		return error;
-	error = rp_image_save_as(call->keep->pool, call->keep->image, path, replace, &options, rp_reply_progress, call->reply);
+	error = rp_image_save_as(call->keep->pool, call->keep->image, path, replace, &options, rp_reply_progress,
+	                         call->reply);
 	if (error == -EEXIST && !call->message[0])
 		rp_message(call->message, error, "%s: exists; force replaces it", path);
 	if (error)
@@ -295,8 +305,8 @@ static void check_report(void *context, const char *line)
 	rp_reply_text(context, "%s", line);
 }
 
-/* The namespace is checked as a snapshot holds it, so work may go on. `check frames` proves the pool's invariants too; these
- * hold only between operations, so it is for a RAM disk that nobody uses at the moment. */
+/* The namespace is checked as a snapshot holds it, so work may go on. `check frames` proves the pool's invariants
+ * too; these hold only between operations, so it is for a RAM disk that nobody uses at the moment. */
 static int check_verb(struct verb_call *call)
 {
 	struct rp_keep *keep = call->keep;
@@ -348,8 +358,8 @@ static int resize_verb(struct verb_call *call)
 	if (error)
 		return error;
 	if (rp_size_parse(call->words[0], true, &bytes) || !bytes)
-		return rp_message(call->message, -EINVAL, "%s: not a size: a number of bytes with K, M, G or T, or a part of "
-		                  "memory such as 50%%", call->words[0]);
+		return rp_message(call->message, -EINVAL, "%s: not a size: a number of bytes with K, M, G or T, or a "
+		                  "part of memory such as 50%%", call->words[0]);
 	error = rp_pool_resize(call->keep->pool, bytes);
 	rp_pool_status(call->keep->pool, &status);
 	if (error)

@@ -1,7 +1,7 @@
 /* words.c: how requests and names are written in one line.
  *
- * In a request each word is percent-encoded, so that names of any bytes travel in it. For people, paths are left readable
- * where that is unambiguous.
+ * In a request each word is percent-encoded, so that names of any bytes travel in it. For people, paths are left
+ * readable where that is unambiguous.
  */
 #include <stdlib.h>
 #include "internal.h"
