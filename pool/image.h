@@ -223,6 +223,7 @@ struct rp_store {
 	unsigned slot;            /* where it stands; the next one goes to the other */
 	uint64_t sequence_last;   /* given to the last superblock that was tried */
 	uint64_t end;             /* beyond everything ever written: where the next block goes once the buffer is out */
+	uint64_t data_end;        /* behind the last block that was written */
 	uint64_t end_published;   /* `end` when the last superblock was tried: nothing before may be cut off */
 	uint8_t *buffer;
 	size_t buffered;          /* bytes in it; they go to `end` */
@@ -256,6 +257,8 @@ int rp_store_barrier(struct rp_store *store);
 /* next: generation, root, time, flags, keep, size, label, uuid; the rest is filled in. */
 int rp_store_publish(struct rp_store *store, const struct rp_super *next);
 void rp_store_abort(struct rp_store *store, int error);
+/* Does the path still name this file? -ESTALE: no; -ENOENT. */
+int rp_store_name_check(struct rp_store *store);
 int rp_store_rename(struct rp_store *store, const char *to);
 
 /* Reading; any thread. -EIO: *why says what is wrong. */

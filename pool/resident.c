@@ -8,8 +8,7 @@
  * for moving the shard's entries when it grows; nobody sleeps under it but for memory.
  */
 #include <stdlib.h>
-#include "image.h"
-#include "internal.h"
+#include "image_state.h"
 
 #define SHARD_COUNT 64u
 #define SHARD_ROOM_MIN 64u
@@ -17,8 +16,9 @@
 struct resident_entry {
 	uint32_t frame;     /* 0: this place is free */
 	uint32_t addr_low;
-	uint32_t addr_high;
+	uint32_t addr_high; /* ENTRY_WALKED besides */
 };
+#define ENTRY_WALKED (UINT32_C(1) << 31)
 
 struct resident_shard {
 	pthread_mutex_t lock;
@@ -45,7 +45,7 @@ static struct resident_shard *shard_of(struct rp_pool *pool, uint64_t hash)
 
 static rp_addr entry_addr(const struct resident_entry *e)
 {
-	return (rp_addr)e->addr_high << 32 | e->addr_low;
+	return (rp_addr)(e->addr_high & ~ENTRY_WALKED) << 32 | e->addr_low;
 }
 
 /* Where the address stands, or the free place where it would. The shard has a free place. */
@@ -179,4 +179,24 @@ void rp_resident_remove(struct rp_pool *pool, rp_addr addr, rp_frame f)
 			place_free(shard, i);
 	}
 	pthread_mutex_unlock(&shard->lock);
+}
+
+bool rp_resident_walked(struct rp_pool *pool, rp_addr addr, rp_frame f, bool mark)
+{
+	uint64_t hash = mix(addr);
+	struct resident_shard *shard = shard_of(pool, hash);
+	bool walked = false;
+
+	pthread_mutex_lock(&shard->lock);
+	if (shard->room) {
+		struct resident_entry *e = &shard->entries[place_find(shard->entries, shard->room, hash, addr)];
+
+		if (e->frame == f && f) {
+			walked = e->addr_high & ENTRY_WALKED;
+			if (mark)
+				e->addr_high |= ENTRY_WALKED;
+		}
+	}
+	pthread_mutex_unlock(&shard->lock);
+	return walked;
 }

@@ -44,8 +44,8 @@ static int sync_file(struct rp_store *store)
 	return store->io->sync(store->io->context, store->handle);
 }
 
-/* Does the path still name this file? A commit to a file that nobody can find any more would be acknowledged and lost. */
-static int name_check(struct rp_store *store)
+/* A commit to a file that nobody can find any more would be acknowledged and lost. */
+int rp_store_name_check(struct rp_store *store)
 {
 	struct rp_super super[RP_SUPER_SLOTS];
 	bool good[RP_SUPER_SLOTS];
@@ -84,7 +84,7 @@ int rp_store_begin(struct rp_store *store)
 	if (store->read_only)
 		return -EROFS;
 	if (store->named) {
-		error = name_check(store);
+		error = rp_store_name_check(store);
 		if (error)
 			return error;
 	}
@@ -116,6 +116,7 @@ static int buffer_flush(struct rp_store *store)
 		return error;
 	}
 	store->written_bytes += size;
+	store->data_end = store->end;
 	return 0;
 }
 
@@ -193,7 +194,7 @@ int rp_store_publish(struct rp_store *store, const struct rp_super *next)
 	super.codec = store->codec;
 	/* A number that was tried may be on disk although its sync failed: it is not given again. */
 	super.sequence = ++store->sequence_last;
-	super.file_end = store->end;
+	super.file_end = store->data_end;
 	rp_super_encode(&super, slot, image);
 	store->end_published = store->end;
 	error = write_all(store, image, sizeof(image), (uint64_t)slot * RP_SUPER_SLOT_SIZE);

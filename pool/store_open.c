@@ -135,7 +135,7 @@ int rp_store_create(const char *path, const struct rp_store_options *options, en
 		return rp_image_say(says, error, "%s: %s", path, strerror(-error));
 	}
 	store->codec = codec;
-	store->end = store->end_published = RP_BLOCKS_START;
+	store->end = store->end_published = store->data_end = RP_BLOCKS_START;
 	store->slot = RP_SUPER_SLOTS - 1;
 	*out = store;
 	return 0;
@@ -170,6 +170,7 @@ static int supers_load(struct rp_store *store, const struct rp_image_options *sa
 		return rp_image_say(says, error, "%s: %s", store->path, strerror(-error));
 	/* Whatever stands after the last commit was never acknowledged. Its addresses may have been tried: go beyond. */
 	store->end = size > store->super.file_end ? size : store->super.file_end;
+	store->data_end = store->super.file_end;
 	store->end_published = store->end;
 	return 0;
 }
