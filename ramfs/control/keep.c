@@ -242,14 +242,17 @@ fail:
 
 /* ---- Start and stop ---------------------------------------------------------------------------------------------- */
 
+/* What the pool, the image and the filesystem say, with the time: it may be read long after. */
 static void log_line(void *context, const char *line)
 {
 	struct rp_keep *keep = context;
+	char when[32], timed[1200];
 
+	snprintf(timed, sizeof(timed), "%s %s", rp_time_print((int64_t)time(NULL), when), line);
 	if (keep->server.log)
-		keep->server.log(keep->server.context, line);
+		keep->server.log(keep->server.context, timed);
 	else
-		fprintf(stderr, "%s: %s\n", keep->server.program ? keep->server.program : "rampool", line);
+		fprintf(stderr, "%s: %s\n", keep->server.program ? keep->server.program : "rampool", timed);
 }
 
 static int locks_init(struct rp_keep *keep)
@@ -361,7 +364,8 @@ static int save_last(struct rp_keep *keep, char *message)
 	}
 	rp_image_status(keep->image, &status);
 	return rp_message(message, error,
-	                  "%s: the last save failed (%s); it holds generation %llu, what came after is lost", status.path,
+	                  "%s: the last save failed (%s); it holds generation %llu, what came after is lost",
+	                  status.path,
 	                  status.last_error_text[0] ? status.last_error_text : strerror(-error),
 	                  (unsigned long long)status.generation);
 }

@@ -69,13 +69,11 @@ int rp_message(char *message, int error, const char *format, ...)
 
 void rp_keep_log(struct rp_keep *keep, const char *format, ...)
 {
-	char line[1024], when[32];
+	char line[1024];
 	va_list args;
-	size_t used;
 
-	used = (size_t)snprintf(line, sizeof(line), "%s ", rp_time_print((int64_t)time(NULL), when));
 	va_start(args, format);
-	vsnprintf(line + used, sizeof(line) - used, format, args);
+	vsnprintf(line, sizeof(line), format, args);
 	va_end(args);
 	one_line(line);
 	keep->hooks.log(keep->hooks.context, line);

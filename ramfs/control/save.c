@@ -1,7 +1,7 @@
 /* save.c: every commit goes through here.
  *
  * A commit that fails leaves the one before it in the image; the RAM disk goes on. What follows from the failure is
- * decided in one place, save_ended(): it is logged once, status tells it, and with on-save-error=readonly changes are
+ * decided in one place, save_ended(): status tells it, and with on-save-error=readonly changes are
  * refused until a commit works. The thread at the end saves by time and by bytes changed.
  */
 #include <signal.h>
@@ -31,12 +31,11 @@ static void save_ended(struct rp_keep *keep)
 	atomic_store_explicit(&keep->failing, now != 0, memory_order_relaxed);
 	pthread_mutex_unlock(&keep->lock);
 
-	if (now && now != before)
-		rp_keep_log(keep, "saving to %s failed: %s%s", status.path,
-		            status.last_error_text[0] ? status.last_error_text : strerror(-now),
-		            keep->options.readonly_on_error ? "; changes are refused until a save works" : "");
+	/* Why it failed was logged where it failed. */
+	if (now && !before && keep->options.readonly_on_error)
+		rp_keep_log(keep, "%s: changes are refused until a save works", status.path);
 	else if (!now && before)
-		rp_keep_log(keep, "saving to %s works again", status.path);
+		rp_keep_log(keep, "%s: saving works again", status.path);
 }
 
 int rp_keep_commit(struct rp_keep *keep, int (*progress)(void *, const struct rp_progress *), void *context)

@@ -21,8 +21,10 @@ static uint64_t seconds_since(int64_t sec)
 
 /* ---- The contract ------------------------------------------------------------------------------------------------ */
 
+/* Both numbers are the most it can be: bytes are whole pages, and the first change was made after the last save. */
 static void loss_line(struct rp_keep *keep, const struct rp_image_status *image, FILE *to)
 {
+	int64_t since = image->saved_sec ? image->saved_sec : image->changed_since_sec;
 	char text[32];
 
 	fputs("lost if the power went now: ", to);
@@ -33,7 +35,7 @@ static void loss_line(struct rp_keep *keep, const struct rp_image_status *image,
 	else
 		fprintf(to, "%llu bytes (at most %s), %llu seconds of changes\n",
 		        (unsigned long long)image->changed_bytes, rp_size_print(image->changed_bytes, text),
-		        (unsigned long long)(image->changed_since_sec ? seconds_since(image->changed_since_sec) : 0));
+		        (unsigned long long)(since ? seconds_since(since) : 0));
 }
 
 static void autosave_line(struct rp_keep *keep, FILE *to)

@@ -217,7 +217,8 @@ static int save_verb(struct verb_call *call)
 	if (error)
 		return saved_message(call, after.path, error);
 	rp_reply_text(call->reply, "%s: generation %llu, %s written in %.2f s", after.path,
-	              (unsigned long long)after.generation, rp_size_print(after.written_bytes - before.written_bytes, written),
+	              (unsigned long long)after.generation,
+	              rp_size_print(after.written_bytes - before.written_bytes, written),
 	              (double)(rp_clock_ns() - start_ns) / 1e9);
 	return 0;
 }
