@@ -299,7 +299,8 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "seed", 1, NULL, 's' }, { "calls", 1, NULL, 'c' }, { "until", 1, NULL, 'u' },
 		{ "walk", 1, NULL, 'w' }, { "trace", 0, NULL, 't' }, { "strict", 0, NULL, 'x' },
-		{ "shrink", 0, NULL, 'k' }, { "drop", 0, NULL, 'd' }, { "list", 0, NULL, 'l' }, { "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 },
+		{ "shrink", 0, NULL, 'k' }, { "drop", 0, NULL, 'd' }, { "list", 0, NULL, 'l' },
+		{ "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 },
 	};
 	struct run run = { .seed = 1, .calls = 10000, .walk_every = 500 };
 	struct failure failure = { 0 };
