@@ -1,0 +1,130 @@
+/* umount.c: `rampool umount`: unmount, then wait until the server has ended, because only then the last save is durable.
+ *
+ * The server is no child of this process: its end is seen through a pidfd, and that its save failed through the word it
+ * leaves beside its control socket.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+#include "ramfs/command/command.h"
+#include "ramfs/server/server.h"
+
+/* Ask the server who it is. */
+static int server_find(const char *mountpoint, pid_t *pid, char message[512])
+{
+	static const char key[] = "server process: ";
+	const char *words[] = { "status" };
+	char *text = NULL, *at;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	int error;
+
+	if (!out) {
+		snprintf(message, 512, "no memory");
+		return -ENOMEM;
+	}
+	error = rp_control_call(mountpoint, words, 1, out, false, message);
+	fclose(out);
+	at = error ? NULL : strstr(text, key);
+	*pid = at ? (pid_t)strtol(at + sizeof(key) - 1, NULL, 10) : 0;
+	free(text);
+	if (!error && *pid <= 0) {
+		snprintf(message, 512, "%s: not a mount of rampool", mountpoint);
+		error = -EINVAL;
+	}
+	return error;
+}
+
+/* Print the word a failed save left; true: there is one. */
+static bool save_failed(dev_t device)
+{
+	char path[4096], line[512] = "";
+	FILE *file;
+
+	if (rp_server_failure_path(device, path))
+		return false;
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	if (!fgets(line, sizeof(line), file))
+		strcpy(line, "the last save failed");
+	fclose(file);
+	unlink(path);
+	line[strcspn(line, "\n")] = 0;
+	rp_fail(RP_EXIT_FAILED, "%s", line);
+	return true;
+}
+
+static void server_wait(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	bool told = !isatty(STDERR_FILENO);
+	int got;
+
+	do {
+		got = poll(&p, 1, told ? -1 : 2000);
+		if (!got) {
+			fputs("rampool: waiting until everything is saved\n", stderr);
+			told = true;
+		}
+	} while (!got || (got < 0 && errno == EINTR));
+}
+
+static int unmount(const char *mountpoint, bool lazy)
+{
+	char message[512];
+	struct statx stx;
+	int pidfd, error;
+	pid_t pid;
+	dev_t device;
+
+	if (statx(AT_FDCWD, mountpoint, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &stx))
+		return rp_fail(RP_EXIT_FAILED, "%s: %s", mountpoint, strerror(errno));
+	if (!(stx.stx_attributes & STATX_ATTR_MOUNT_ROOT))
+		return rp_fail(RP_EXIT_FAILED, "%s: not a mount point", mountpoint);
+	device = makedev(stx.stx_dev_major, stx.stx_dev_minor);
+	if (server_find(mountpoint, &pid, message))
+		return rp_fail(RP_EXIT_FAILED, "%s", message);
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd < 0)
+		return rp_fail(RP_EXIT_FAILED, "server process %d: %s", (int)pid, strerror(errno));
+	error = rp_mount_detach(mountpoint, lazy);
+	if (error) {
+		close(pidfd);
+		return rp_fail(RP_EXIT_FAILED, "%s: %s", mountpoint, error == -EBUSY ?
+		               "busy: files are open there (fuser -vm names who has them)" : strerror(-error));
+	}
+	server_wait(pidfd);
+	close(pidfd);
+	return save_failed(device) ? RP_EXIT_FAILED : RP_EXIT_OK;
+}
+
+int rp_command_umount(int count, char **arguments)
+{
+	bool lazy = false;
+	char *mountpoint;
+	int letter, status;
+
+	optind = 1;
+	opterr = 0;
+	while ((letter = getopt(count, arguments, "l")) != -1) {
+		if (letter != 'l')
+			return rp_fail(RP_EXIT_USAGE, "-%c: unknown option (rampool umount --help)", optopt);
+		lazy = true;
+	}
+	if (optind + 1 != count)
+		return rp_fail(RP_EXIT_USAGE, "umount: one mount point, please");
+	mountpoint = realpath(arguments[optind], NULL);
+	if (!mountpoint)
+		return rp_fail(RP_EXIT_FAILED, "%s: %s", arguments[optind], strerror(errno));
+	status = unmount(mountpoint, lazy);
+	free(mountpoint);
+	return status;
+}
