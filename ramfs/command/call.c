@@ -34,7 +34,8 @@ static int options_take(int count, char **arguments, bool *force, const char **a
 			*as = optarg;
 		else
 			return rp_fail(RP_EXIT_USAGE, "%s: %s (rampool %s --help)", arguments[0],
-			               letter == '?' && optopt == 'a' ? "--as needs a file's name" : "unknown option", arguments[0]);
+			               letter == '?' && optopt == 'a' ? "--as needs a file's name" : "unknown option",
+			               arguments[0]);
 	}
 	return RP_EXIT_OK;
 }

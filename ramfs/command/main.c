@@ -55,7 +55,8 @@ static void usage(FILE *to)
 	fputs("usage:\n", to);
 	for (size_t i = 0; i < COMMAND_COUNT; i++) {
 		if (commands[i].usage)
-			fprintf(to, "  rampool %s %s\n        %s\n", commands[i].name, commands[i].usage, commands[i].what);
+			fprintf(to, "  rampool %s %s\n        %s\n", commands[i].name, commands[i].usage,
+			        commands[i].what);
 	}
 	fputs("TARGET is a mount point or the control socket of an NBD export.\n", to);
 }
@@ -95,7 +96,8 @@ int main(int count, char **arguments)
 	for (size_t i = 0; i < COMMAND_COUNT; i++) {
 		if (strcmp(commands[i].name, name) != 0)
 			continue;
-		if (count > 2 && commands[i].usage && (!strcmp(arguments[2], "--help") || !strcmp(arguments[2], "-h"))) {
+		if (count > 2 && commands[i].usage &&
+		    (!strcmp(arguments[2], "--help") || !strcmp(arguments[2], "-h"))) {
 			printf("usage: rampool %s %s\n", name, commands[i].usage);
 			return RP_EXIT_OK;
 		}

@@ -1,5 +1,5 @@
-/* mount.c: `rampool mount`: checks what can be checked, then serves: in the foreground, or in a process of its own, while
- * this one waits until the mount answers or says why it does not.
+/* mount.c: `rampool mount`: checks what can be checked, then serves: in the foreground, or in a process of its own,
+ * while this one waits until the mount answers or says why it does not.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -133,7 +133,8 @@ int rp_command_mount(int count, char **arguments)
 			                 "a value is missing" : "unknown option (rampool mount --help)");
 	}
 	if (status == RP_EXIT_OK && optind + 1 != count)
-		status = rp_fail(RP_EXIT_USAGE, "mount: %s", optind < count ? "one mount point, please" : "the mount point is missing");
+		status = rp_fail(RP_EXIT_USAGE, "mount: %s",
+		                 optind < count ? "one mount point, please" : "the mount point is missing");
 	if (status == RP_EXIT_OK)
 		status = run(&options, arguments[optind]);
 	rp_mount_options_free(&options);

@@ -1,5 +1,5 @@
-/* options.c: the options of `rampool mount`: the keeper's (size=, image=, ...), those of every mount (ro, noatime, ...), and
- * the server's own. An unknown one is an error that names it.
+/* options.c: the options of `rampool mount`: the keeper's (size=, image=, ...), those of every mount (ro, noatime,
+ * ...), and the server's own. An unknown one is an error that names it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -66,14 +66,16 @@ static bool flag_take(struct rp_mount_options *options, const char *key)
 /* The kernel's labels: passed on as they are. */
 static bool is_context(const char *key)
 {
-	return !strcmp(key, "context") || !strcmp(key, "fscontext") || !strcmp(key, "defcontext") || !strcmp(key, "rootcontext");
+	return !strcmp(key, "context") || !strcmp(key, "fscontext") || !strcmp(key, "defcontext") ||
+	       !strcmp(key, "rootcontext");
 }
 
 static int context_take(struct rp_mount_options *options, const char *key, const char *value)
 {
 	char *text;
 
-	if (asprintf(&text, "%s%s%s=%s", options->context ? options->context : "", options->context ? "," : "", key, value) < 0)
+	if (asprintf(&text, "%s%s%s=%s", options->context ? options->context : "", options->context ? "," : "", key,
+	             value) < 0)
 		return -ENOMEM;
 	free(options->context);
 	options->context = text;
@@ -215,7 +217,8 @@ void rp_mount_help(FILE *to)
 	      "                          as for every mount (mount(8))\n"
 	      "  allow_other             other users may enter (root: the default; noallow_other switches it off)\n"
 	      "  nonempty                mount over a directory that has entries\n"
-	      "  writethrough            write(2) returns when the data are in the pool (default: in the kernel's cache)\n"
+	      "  writethrough            write(2) returns when the data are in the pool (default: in the kernel's "
+	      "cache)\n"
 	      "  io_uring=auto|on|off    how requests come from the kernel (auto: io_uring where it can be had)\n"
 	      "  noxattr                 no extended attributes and ACLs: fewer requests for each new file\n"
 	      "  fsname=TEXT             what the list of mounts shows first (rampool)\n"

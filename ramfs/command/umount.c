@@ -1,4 +1,5 @@
-/* umount.c: `rampool umount`: unmount, then wait until the server has ended, because only then the last save is durable.
+/* umount.c: `rampool umount`: unmount, then wait until the server has ended, because only then the last save is
+ * durable.
  *
  * The server is no child of this process: its end is seen through a pidfd, and that its save failed through the word it
  * leaves beside its control socket.

@@ -1,8 +1,8 @@
 /* attach.c: putting the mount into the tree and taking it out, and the kernel's settings for it.
  *
- * root mounts with mount(2); an ordinary user through fusermount3, which is set-user-ID root and hands the opened device
- * over. libfuse's own mounting is not used: its messages name what it called, not what is wrong, and it has no word for
- * some options.
+ * root mounts with mount(2); an ordinary user through fusermount3, which is set-user-ID root and hands the opened
+ * device over. libfuse's own mounting is not used: its messages name what it called, not what is wrong, and it has no
+ * word for some options.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -23,7 +23,7 @@
 
 extern char **environ;
 
-/* ---- Before -------------------------------------------------------------------------------------------------------- */
+/* ---- Before ------------------------------------------------------------------------------------------------------ */
 
 static int directory_is_empty(const char *path)
 {
@@ -51,7 +51,8 @@ static int device_check(char message[512])
 		return 0;
 	}
 	if (error == ENOENT || error == ENODEV || error == ENXIO)
-		snprintf(message, 512, "there is no FUSE device (%s): the kernel's fuse module is not loaded", FUSE_DEVICE);
+		snprintf(message, 512, "there is no FUSE device (%s): the kernel's fuse module is not loaded",
+		         FUSE_DEVICE);
 	else
 		snprintf(message, 512, "%s: %s", FUSE_DEVICE, strerror(error));
 	return -error;
@@ -84,7 +85,8 @@ int rp_mount_check(const struct rp_mount_options *options, char message[512])
 		return -ENOTEMPTY;
 	}
 	if (options->uring == RP_URING_ON && !rp_uring_allowed(options)) {
-		snprintf(message, 512, "io_uring=on: the kernel does not offer FUSE over io_uring (%s)", URING_PARAMETER);
+		snprintf(message, 512, "io_uring=on: the kernel does not offer FUSE over io_uring (%s)",
+		         URING_PARAMETER);
 		return -EOPNOTSUPP;
 	}
 	return device_check(message);
@@ -114,7 +116,7 @@ bool rp_uring_allowed(const struct rp_mount_options *options)
 	return value == 'Y';
 }
 
-/* ---- Mounting ------------------------------------------------------------------------------------------------------ */
+/* ---- Mounting ---------------------------------------------------------------------------------------------------- */
 
 static const char *source_of(const struct rp_mount_options *options)
 {
@@ -126,8 +128,8 @@ static int attach_as_root(const struct rp_mount_options *options, int fd, char m
 	char *data;
 	int error = 0;
 
-	if (asprintf(&data, "fd=%d,rootmode=40000,user_id=%u,group_id=%u,default_permissions%s%s%s", fd, getuid(), getgid(),
-	             options->allow_other ? ",allow_other" : "", options->context ? "," : "",
+	if (asprintf(&data, "fd=%d,rootmode=40000,user_id=%u,group_id=%u,default_permissions%s%s%s", fd, getuid(),
+	             getgid(), options->allow_other ? ",allow_other" : "", options->context ? "," : "",
 	             options->context ? options->context : "") < 0) {
 		snprintf(message, 512, "no memory");
 		return -ENOMEM;
@@ -252,14 +254,16 @@ static int attach_as_user(const struct rp_mount_options *options, int *out, char
 	if (errors[1] >= 0)
 		close(errors[1]);
 	if (error) {
-		snprintf(message, 512, "fusermount3: %s", error == -ENOENT ? "not installed (package fuse3)" : strerror(-error));
+		snprintf(message, 512, "fusermount3: %s",
+		         error == -ENOENT ? "not installed (package fuse3)" : strerror(-error));
 	} else {
 		*out = device_receive(pair[0]);
 		first_line(errors[0], line, sizeof(line));
 		waitpid(pid, NULL, 0);
 		error = *out < 0 ? -EPERM : 0;
 		if (error)
-			snprintf(message, 512, "%s: %s", options->mountpoint, line[0] ? line : "fusermount3 did not mount");
+			snprintf(message, 512, "%s: %s", options->mountpoint,
+			         line[0] ? line : "fusermount3 did not mount");
 	}
 	if (pair[0] >= 0)
 		close(pair[0]);
@@ -308,7 +312,7 @@ int rp_mount_detach(const char *mountpoint, bool lazy)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EBUSY;
 }
 
-/* ---- The kernel's settings ------------------------------------------------------------------------------------------ */
+/* ---- The kernel's settings --------------------------------------------------------------------------------------- */
 
 static void bdi_set(dev_t device, const char *name, const char *value)
 {

@@ -1,8 +1,8 @@
 /* attrs.c: requests about attributes: getattr, setattr, statx, statfs, extended attributes.
  *
- * Permissions are the kernel's business (default_permissions); clearing of set-ID bits is asked for by the kernel with a
- * flag (HANDLE_KILLPRIV_V2). The flag for ACLs (SETXATTR_EXT) is not used because libfuse does not pass it on: whether an
- * access ACL costs a file its set-group-ID bit is decided here by the caller's groups.
+ * Permissions are the kernel's business (default_permissions); clearing of set-ID bits is asked for by the kernel with
+ * a flag (HANDLE_KILLPRIV_V2). The flag for ACLs (SETXATTR_EXT) is not used because libfuse does not pass it on:
+ * whether an access ACL costs a file its set-group-ID bit is decided here by the caller's groups.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -82,8 +82,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 	int error = rp_node_find_to_change(server, ino, &node);
 
 	(void)fi;
-	/* Times the kernel kept for a file (writeback cache) may reach a filesystem that went read-only meanwhile, after the
-	 * data they belong to was refused. */
+	/* Times the kernel kept for a file (writeback cache) may reach a filesystem that went read-only meanwhile,
+	 * after the data they belong to was refused. */
 	if (!error && (set & RP_SET_SIZE) && st->st_size < 0)
 		error = -EINVAL;
 	if (!error)
@@ -158,7 +158,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	fuse_reply_statfs(req, &out);
 }
 
-/* ---- Extended attributes ------------------------------------------------------------------------------------------ */
+/* ---- Extended attributes ----------------------------------------------------------------------------------------- */
 
 /* May the caller keep the set-group-ID bit of a file of that group? */
 static bool in_group(fuse_req_t req, uint32_t gid)

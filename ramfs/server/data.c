@@ -1,8 +1,8 @@
 /* data.c: requests about contents: read, write, fsync, fallocate, copy_file_range, lseek.
  *
- * Data go straight between the request's buffer and the frames. Of the writeback cache the server sees only what the kernel
- * sends: it owns size and times of a file with dirty pages, so WRITE requests from it leave the times alone (QUIET), and
- * holes are reported only after its dirty pages have been brought here (DESIGN.md, "Holes").
+ * Data go straight between the request's buffer and the frames. Of the writeback cache the server sees only what the
+ * kernel sends: it owns size and times of a file with dirty pages, so WRITE requests from it leave the times alone
+ * (QUIET), and holes are reported only after its dirty pages have been brought here (DESIGN.md, "Holes").
  */
 #include <errno.h>
 #include <unistd.h>
@@ -52,7 +52,8 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, s
 		fuse_reply_buf(req, buffer, (size_t)result);
 }
 
-static void op_write(fuse_req_t req, fuse_ino_t ino, const char *from, size_t size, off_t offset, struct fuse_file_info *fi)
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *from, size_t size, off_t offset,
+                     struct fuse_file_info *fi)
 {
 	struct rp_server *server = rp_request_begin(req, RP_CALL_WRITE);
 	unsigned flags = (fi->writepage ? RP_WRITE_QUIET : 0) | (fi->kill_suidgid ? RP_WRITE_KILLPRIV : 0);
@@ -100,7 +101,8 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fus
 		rp_reply_error(req, rp_keep_sync(server->keep));
 }
 
-static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
+static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+                         struct fuse_file_info *fi)
 {
 	struct rp_server *server = rp_request_begin(req, RP_CALL_FALLOCATE);
 	struct rp_node node;
@@ -119,8 +121,8 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 /* One request copies no more than this, so that its queue goes on; callers of copy_file_range(2) expect short counts. */
 #define COPY_BYTES_MAX (UINT64_C(256) << 20)
 
-static void op_copy(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in, struct fuse_file_info *fi_in, fuse_ino_t ino_out,
-                    off_t offset_out, struct fuse_file_info *fi_out, size_t length, int flags)
+static void op_copy(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in, struct fuse_file_info *fi_in,
+                    fuse_ino_t ino_out, off_t offset_out, struct fuse_file_info *fi_out, size_t length, int flags)
 {
 	struct rp_server *server = rp_request_begin(req, RP_CALL_COPY);
 	struct rp_node from, to;
@@ -170,8 +172,8 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, s
 		return;
 	}
 	error = rp_seek(server, ino, offset, whence, &at);
-	/* Data just there is true whatever the kernel holds, and so is everything about a snapshot. Whatever says "hole", the
-	 * end of the file included, must wait for dirty pages. */
+	/* Data just there is true whatever the kernel holds, and so is everything about a snapshot. Whatever says
+	 * "hole", the end of the file included, must wait for dirty pages. */
 	if ((!error && whence == SEEK_DATA && at == (uint64_t)offset) || (ino & RP_NODE_VIEW) ||
 	    (error && error != -ENXIO)) {
 		if (error)

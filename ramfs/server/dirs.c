@@ -65,8 +65,9 @@ static int listing_add(void *context, struct rp_name name, const struct rp_attr 
 	return 0;
 }
 
-/* The layout of an answer to readdirplus (struct fuse_direntplus of <linux/fuse.h>): 128 bytes of struct fuse_entry_out,
- * which begins with the node, then struct fuse_dirent: ino, off, namelen, type, name, padded to 8 bytes. */
+/* The layout of an answer to readdirplus (struct fuse_direntplus of <linux/fuse.h>): 128 bytes of struct
+ * fuse_entry_out, which begins with the node, then struct fuse_dirent: ino, off, namelen, type, name, padded to 8
+ * bytes. */
 #define ENTRY_OUT_SIZE 128
 #define DIRENT_NAME_OFFSET 24
 #define DIRENT_NAMELEN_OFFSET 16
@@ -86,9 +87,12 @@ static void listing_forget(const struct listing *l)
 	}
 }
 
-static void read_directory(struct rp_server *server, fuse_req_t req, fuse_ino_t ino, size_t size, off_t cookie, bool plus)
+static void read_directory(struct rp_server *server, fuse_req_t req, fuse_ino_t ino, size_t size, off_t cookie,
+                           bool plus)
 {
-	struct listing l = { .server = server, .req = req, .size = size < RP_REQUEST_BYTES ? size : RP_REQUEST_BYTES, .plus = plus };
+	struct listing l = {
+		.server = server, .req = req, .size = size < RP_REQUEST_BYTES ? size : RP_REQUEST_BYTES, .plus = plus
+	};
 	struct rp_node dir;
 	ssize_t result = rp_node_find(server, ino, &dir);
 
@@ -101,7 +105,8 @@ static void read_directory(struct rp_server *server, fuse_req_t req, fuse_ino_t 
 		result = rp_catalog_read(server, req, cookie, l.buffer, l.size, plus);
 		l.used = result > 0 ? (size_t)result : 0;
 	} else if (!result) {
-		result = rp_fs_readdir(dir.fs, dir.object, (uint64_t)cookie, true, plus && dir.kind == RP_NODE_LIVE, listing_add, &l);
+		result = rp_fs_readdir(dir.fs, dir.object, (uint64_t)cookie, true, plus && dir.kind == RP_NODE_LIVE,
+		                       listing_add, &l);
 	}
 	/* What was found before an error is told first; the error comes with the next call. */
 	if (result < 0 && !l.used)

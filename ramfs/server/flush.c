@@ -2,13 +2,13 @@
  *
  * Only system calls on the mount make the kernel write back, and a process that serves a mount must not wait for it: so
  * helper processes do it, which the server starts (`rampool flush`) and talks to through a socket. A helper does not
- * inherit the FUSE device (close-on-exec), holds nothing open in the mount between two requests, and ends when the socket
- * does. There are two, so that a long flush of everything does not hold up one of a file.
+ * inherit the FUSE device (close-on-exec), holds nothing open in the mount between two requests, and ends when the
+ * socket does. There are two, so that a long flush of everything does not hold up one of a file.
  *
  * syncfs(2) on a FUSE mount only submits the writes. After it the server waits until what was pending then has been
  * answered: until nothing waits at all on the connection (fusectl's `waiting`), or, under constant load, until as many
- * WRITE requests have been answered as were pending, in each queue; queues are first in, first out. Then until the WRITE
- * handlers that were running have ended.
+ * WRITE requests have been answered as were pending, in each queue; queues are first in, first out. Then until the
+ * WRITE handlers that were running have ended.
  */
 #include <errno.h>
 #include <poll.h>
@@ -35,7 +35,7 @@
 enum { FOR_FILES, FOR_ALL, HELPERS };
 
 struct helper {
-	pthread_mutex_t lock;     /* guards all below; held for a request and its answer: never taken by a request thread */
+	pthread_mutex_t lock; /* guards all below; held for a request and its answer: never taken by a request thread */
 	int fd;                   /* -1: not running */
 	pid_t pid;
 	uint32_t sequence;
@@ -198,7 +198,7 @@ void rp_flusher_stop(struct rp_server *server)
 	server->flusher = NULL;
 }
 
-/* ---- Waiting until the writes have arrived -------------------------------------------------------------------------- */
+/* ---- Waiting until the writes have arrived ----------------------------------------------------------------------- */
 
 /* A WRITE counts in one of two phases; who waits changes the phase and waits for the old one to run empty. */
 void rp_write_begin(struct rp_server *server, unsigned *phase)

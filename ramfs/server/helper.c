@@ -1,7 +1,7 @@
 /* helper.c: the helper process: flushes the mount's dirty pages when the server asks. See flush.c.
  *
- * It may hang in a system call when the mount does; nobody but the asker waits for it. It opens the mount for each request
- * and closes it before the answer, so that it never keeps the mount busy.
+ * It may hang in a system call when the mount does; nobody but the asker waits for it. It opens the mount for each
+ * request and closes it before the answer, so that it never keeps the mount busy.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -41,7 +41,8 @@ static int root_open(const char *mountpoint, uint64_t device, int *out)
 
 	if (fd < 0)
 		return -errno;
-	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &stx) || makedev(stx.stx_dev_major, stx.stx_dev_minor) != device) {
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &stx) ||
+	    makedev(stx.stx_dev_major, stx.stx_dev_minor) != device) {
 		close(fd);
 		return -ENODEV;
 	}
@@ -55,7 +56,8 @@ static bool waits_for_pages(void)
 	struct utsname name;
 	unsigned major, minor;
 
-	return !uname(&name) && sscanf(name.release, "%u.%u", &major, &minor) == 2 && (major > 6 || (major == 6 && minor >= 16));
+	return !uname(&name) && sscanf(name.release, "%u.%u", &major, &minor) == 2 &&
+	       (major > 6 || (major == 6 && minor >= 16));
 }
 
 static bool is_clean(int fd)
@@ -83,7 +85,8 @@ static int file_flush(int root, const struct rp_flush_ask *ask)
 		return -errno;
 	/* An error of writing is told to the file's users; here it matters only that nothing is dirty any more. */
 	if (!is_clean(fd)) {
-		sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+		sync_file_range(fd, 0, 0,
+		                SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
 		if (!waits_for_pages())
 			fdatasync(fd);
 	}

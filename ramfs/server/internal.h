@@ -1,8 +1,8 @@
 /* internal.h: what the files of the FUSE server share. DESIGN.md tells the reasons.
  *
- * Threads: libfuse's loop (classic device) and its ring threads (io_uring) run the handlers; `later` has two threads that
- * answer what must wait; one thread waits for signals, one makes the mount ready and ends; the control socket's threads
- * call in for flush, rollback and status.
+ * Threads: libfuse's loop (classic device) and its ring threads (io_uring) run the handlers; `later` has two threads
+ * that answer what must wait; one thread waits for signals, one makes the mount ready and ends; the control socket's
+ * threads call in for flush, rollback and status.
  */
 #ifndef RAMPOOL_SERVER_INTERNAL_H
 #define RAMPOOL_SERVER_INTERNAL_H
@@ -23,14 +23,14 @@
 
 /* ---- Counting requests ------------------------------------------------------------------------------------------- */
 
-#define RP_CALLS(X)                                                                                                     \
-	X(LOOKUP, "lookup") X(FORGET, "forget") X(GETATTR, "getattr") X(SETATTR, "setattr") X(STATX, "statx")           \
-	X(READLINK, "readlink") X(SYMLINK, "symlink") X(MKNOD, "mknod") X(MKDIR, "mkdir") X(UNLINK, "unlink")            \
-	X(RMDIR, "rmdir") X(RENAME, "rename") X(LINK, "link") X(CREATE, "create") X(TMPFILE, "tmpfile")                  \
-	X(OPEN, "open") X(READ, "read") X(WRITE, "write") X(RELEASE, "release") X(FSYNC, "fsync")                        \
-	X(OPENDIR, "opendir") X(READDIR, "readdir") X(READDIRPLUS, "readdirplus") X(RELEASEDIR, "releasedir")            \
-	X(FSYNCDIR, "fsyncdir") X(STATFS, "statfs") X(SETXATTR, "setxattr") X(GETXATTR, "getxattr")                      \
-	X(LISTXATTR, "listxattr") X(REMOVEXATTR, "removexattr") X(LSEEK, "lseek") X(FALLOCATE, "fallocate")              \
+#define RP_CALLS(X) \
+	X(LOOKUP, "lookup") X(FORGET, "forget") X(GETATTR, "getattr") X(SETATTR, "setattr") X(STATX, "statx") \
+	X(READLINK, "readlink") X(SYMLINK, "symlink") X(MKNOD, "mknod") X(MKDIR, "mkdir") X(UNLINK, "unlink") \
+	X(RMDIR, "rmdir") X(RENAME, "rename") X(LINK, "link") X(CREATE, "create") X(TMPFILE, "tmpfile") \
+	X(OPEN, "open") X(READ, "read") X(WRITE, "write") X(RELEASE, "release") X(FSYNC, "fsync") \
+	X(OPENDIR, "opendir") X(READDIR, "readdir") X(READDIRPLUS, "readdirplus") X(RELEASEDIR, "releasedir") \
+	X(FSYNCDIR, "fsyncdir") X(STATFS, "statfs") X(SETXATTR, "setxattr") X(GETXATTR, "getxattr") \
+	X(LISTXATTR, "listxattr") X(REMOVEXATTR, "removexattr") X(LSEEK, "lseek") X(FALLOCATE, "fallocate") \
 	X(COPY, "copy_file_range")
 
 enum rp_call {
@@ -58,7 +58,7 @@ struct rp_ring {
 	bool uring;
 };
 
-/* ---- Views: snapshots under .snapshots ---------------------------------------------------------------------------- */
+/* ---- Views: snapshots under .snapshots --------------------------------------------------------------------------- */
 
 /* Node numbers, which the kernel calls nodeid:
  *   bits 0..39   object number
@@ -92,13 +92,13 @@ struct rp_node {
 	enum rp_node_kind kind;
 	struct rp_fs *fs;         /* null for the catalog */
 	rp_object object;
-	struct rp_view *view;     /* IN_VIEW only; good as long as the kernel holds the node, which it does during a request */
+	struct rp_view *view;     /* IN_VIEW only; good while the kernel holds the node: during a request */
 };
 
-/* ---- Eras --------------------------------------------------------------------------------------------------------- */
+/* ---- Eras -------------------------------------------------------------------------------------------------------- */
 
-/* Regular files that a rollback changed get another node number, because with the writeback cache the kernel believes its
- * own size and times of a file it knows. Requests for the old number are answered ESTALE. */
+/* Regular files that a rollback changed get another node number, because with the writeback cache the kernel believes
+ * its own size and times of a file it knows. Requests for the old number are answered ESTALE. */
 struct rp_era {
 	rp_object object;         /* 0: free place */
 	uint32_t era;
@@ -110,7 +110,7 @@ struct rp_eras {
 	_Atomic uint32_t last;    /* 0: no rollback changed a file yet */
 };
 
-/* ---- The server --------------------------------------------------------------------------------------------------- */
+/* ---- The server -------------------------------------------------------------------------------------------------- */
 
 struct rp_later;
 struct rp_flusher;
@@ -157,8 +157,8 @@ struct rp_server {
 /* Count the request and find the server. */
 struct rp_server *rp_request_begin(fuse_req_t req, enum rp_call call);
 
-/* Space for an answer of up to size bytes (at most RP_REQUEST_BYTES): the ring's own payload where there is one. Null: no
- * memory. Good until the answer. */
+/* Space for an answer of up to size bytes (at most RP_REQUEST_BYTES): the ring's own payload where there is one. Null:
+ * no memory. Good until the answer. */
 char *rp_request_buffer(struct rp_server *server, fuse_req_t req, size_t size);
 
 /* Answer with an error (0 or -errno). */
@@ -167,7 +167,7 @@ static inline void rp_reply_error(fuse_req_t req, int error)
 	fuse_reply_err(req, error < 0 ? -error : 0);
 }
 
-/* ---- node.c: node numbers ----------------------------------------------------------------------------------------- */
+/* ---- node.c: node numbers ---------------------------------------------------------------------------------------- */
 
 /* What a node number names. -ESTALE. */
 int rp_node_find(struct rp_server *server, fuse_ino_t number, struct rp_node *out);
@@ -188,7 +188,7 @@ void rp_eras_end(struct rp_eras *eras);
 /* From now on these files have other node numbers. -ENOMEM: some have not. */
 int rp_eras_begin(struct rp_eras *eras, const rp_object *objects, size_t count);
 
-/* ---- view.c ------------------------------------------------------------------------------------------------------- */
+/* ---- view.c ------------------------------------------------------------------------------------------------------ */
 
 void rp_views_init(struct rp_views *views);
 void rp_views_end(struct rp_views *views);
@@ -205,7 +205,7 @@ int rp_catalog_lookup(struct rp_server *server, const char *name, struct fuse_en
 /* Names of .snapshots; cookie n: from the nth on. plus: add attributes. Returns bytes in buffer, or -errno. */
 ssize_t rp_catalog_read(struct rp_server *server, fuse_req_t req, off_t cookie, char *buffer, size_t size, bool plus);
 
-/* ---- ring.c, later.c: answering from another thread ---------------------------------------------------------------- */
+/* ---- ring.c, later.c: answering from another thread -------------------------------------------------------------- */
 
 int rp_rings_init(struct rp_server *server);
 void rp_rings_end(struct rp_server *server);
@@ -220,7 +220,7 @@ bool rp_later_lseek(struct rp_server *server, fuse_req_t req, fuse_ino_t number,
 void rp_later_forget_listing(struct rp_server *server, fuse_ino_t number);
 void rp_later_stop(struct rp_server *server);
 
-/* ---- flush.c, attach.c, rollback.c, status.c, session.c ------------------------------------------------------------ */
+/* ---- flush.c, attach.c, rollback.c, status.c, session.c ---------------------------------------------------------- */
 
 int rp_flusher_start(struct rp_server *server);
 void rp_flusher_stop(struct rp_server *server);

@@ -1,8 +1,9 @@
 /* later.c: requests that must wait for something are answered by two threads, so that their queue goes on.
  *
- * One thread answers fsync with sync=image: it takes all that have come, waits for one commit, and answers them all. The
- * other answers lseek, which needs the file's dirty pages brought in first, and tells the kernel to forget the listing of
- * .snapshots, which changes without it. Neither needs a request of this mount answered by a thread that waits here.
+ * One thread answers fsync with sync=image: it takes all that have come, waits for one commit, and answers them all.
+ * The other answers lseek, which needs the file's dirty pages brought in first, and tells the kernel to forget the
+ * listing of .snapshots, which changes without it. Neither needs a request of this mount answered by a thread that
+ * waits here.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -221,8 +222,11 @@ bool rp_later_fsync(struct rp_server *server, fuse_req_t req)
 
 bool rp_later_lseek(struct rp_server *server, fuse_req_t req, fuse_ino_t number, off_t offset, int whence)
 {
-	return queue_put(&server->later->seeks, &(struct job){ .req = req, .ring = rp_ring_here(server), .number = number,
-	                                                       .offset = offset, .whence = whence });
+	return queue_put(&server->later->seeks, &(struct job){ .req = req,
+	                                                       .ring = rp_ring_here(server),
+	                                                       .number = number,
+	                                                       .offset = offset,
+	                                                       .whence = whence });
 }
 
 void rp_later_forget_listing(struct rp_server *server, fuse_ino_t number)

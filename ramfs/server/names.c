@@ -24,7 +24,8 @@ static void reply_entry(struct rp_server *server, fuse_req_t req, int error, con
 		rp_node_forget(server, entry->ino, 1);
 }
 
-static int lookup_live(struct rp_server *server, const struct rp_node *dir, const char *name, struct fuse_entry_param *entry)
+static int lookup_live(struct rp_server *server, const struct rp_node *dir, const char *name,
+                       struct fuse_entry_param *entry)
 {
 	struct rp_attr attr;
 	int error;
@@ -121,8 +122,8 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 }
 
 /* mknod, mkdir, symlink, create. */
-static int make(struct rp_server *server, fuse_req_t req, fuse_ino_t parent, const char *name, uint32_t mode, dev_t rdev,
-                const char *target, struct fuse_entry_param *entry)
+static int make(struct rp_server *server, fuse_req_t req, fuse_ino_t parent, const char *name, uint32_t mode,
+                dev_t rdev, const char *target, struct fuse_entry_param *entry)
 {
 	const struct rp_cred cred = cred_of(req);
 	struct rp_attr attr;
@@ -154,7 +155,8 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 	struct rp_server *server = rp_request_begin(req, RP_CALL_MKDIR);
 	struct fuse_entry_param entry;
 
-	reply_entry(server, req, make(server, req, parent, name, S_IFDIR | (mode & ~(mode_t)S_IFMT), 0, NULL, &entry), &entry);
+	reply_entry(server, req, make(server, req, parent, name, S_IFDIR | (mode & ~(mode_t)S_IFMT), 0, NULL, &entry),
+	            &entry);
 }
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -278,7 +280,8 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	               (to_parent == FUSE_ROOT_ID && !strcmp(to_name, RP_CATALOG_NAME))))
 		error = -EBUSY;
 	if (!error)
-		error = rp_fs_rename(dir.fs, &cred, dir.object, rp_name_from(name), to_dir.object, rp_name_from(to_name), flags);
+		error = rp_fs_rename(dir.fs, &cred, dir.object, rp_name_from(name), to_dir.object,
+		                     rp_name_from(to_name), flags);
 	if (!error)
 		rp_keep_note_change(server->keep, RP_PAGE_SIZE);
 	rp_reply_error(req, error);

@@ -1,7 +1,7 @@
 /* node.c: node numbers (the kernel's nodeid) and what they name; see internal.h for their layout.
  *
- * The kernel keeps a count of lookups for each node. For the live tree the namespace keeps it (rp_fs_hold), for snapshots
- * the view does, so that a view can be closed when the kernel has forgotten all of it.
+ * The kernel keeps a count of lookups for each node. For the live tree the namespace keeps it (rp_fs_hold), for
+ * snapshots the view does, so that a view can be closed when the kernel has forgotten all of it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@ static uint64_t object_swap(const struct rp_server *server, uint64_t number)
 	return number == FUSE_ROOT_ID ? server->root : number;
 }
 
-/* ---- Eras --------------------------------------------------------------------------------------------------------- */
+/* ---- Eras -------------------------------------------------------------------------------------------------------- */
 
 int rp_eras_init(struct rp_eras *eras)
 {
@@ -95,7 +95,7 @@ int rp_eras_begin(struct rp_eras *eras, const rp_object *objects, size_t count)
 	return error;
 }
 
-/* ---- Numbers ------------------------------------------------------------------------------------------------------ */
+/* ---- Numbers ----------------------------------------------------------------------------------------------------- */
 
 int rp_node_find(struct rp_server *server, fuse_ino_t number, struct rp_node *out)
 {
@@ -141,7 +141,7 @@ fuse_ino_t rp_node_number(struct rp_server *server, const struct rp_node *node, 
 	return object_swap(server, object) | (uint64_t)era_of(&server->eras, object) << RP_NODE_OBJECT_BITS;
 }
 
-/* ---- Attributes --------------------------------------------------------------------------------------------------- */
+/* ---- Attributes -------------------------------------------------------------------------------------------------- */
 
 static struct timespec time_from(const struct rp_time *time)
 {

@@ -1,11 +1,12 @@
 /* ring.c: making libfuse's io_uring threads fit for answers from other threads.
  *
  * libfuse takes a queue's lock while it handles completions and while another thread answers, but its own thread calls
- * io_uring_submit_and_wait() without it: that call may publish an entry of the submission queue that the other thread has
- * taken and not yet filled in; the answer would be lost and its caller would wait for ever. So this file defines that one
- * function, which the linker prefers to liburing's: it submits under a lock of the ring (struct rp_ring.lock), which
- * whoever answers from another thread holds too, and then waits without touching the submission queue. Where libfuse comes
- * to use another function, no ring is ever registered here, and rp_later_*() decline: requests are then answered in place.
+ * io_uring_submit_and_wait() without it: that call may publish an entry of the submission queue that the other thread
+ * has taken and not yet filled in; the answer would be lost and its caller would wait for ever. So this file defines
+ * that one function, which the linker prefers to liburing's: it submits under a lock of the ring (struct rp_ring.lock),
+ * which whoever answers from another thread holds too, and then waits without touching the submission queue. Where
+ * libfuse comes to use another function, no ring is ever registered here, and rp_later_*() decline: requests are then
+ * answered in place.
  *
  * The same place switches off cancellation (libfuse cancels its ring threads at the end, although an event ends them: a
  * handler must not be cut off with a lock held), counts how often a thread found work, and keeps a thread from ending

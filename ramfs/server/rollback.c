@@ -1,8 +1,8 @@
 /* rollback.c: after the live tree was replaced, the kernel forgets what differs, and only that.
  *
  * Names: the epoch is raised, so that each is asked for again when it is next used. Where the kernel has no epochs, the
- * names of changed directories are taken back one by one. Attributes and data: by inode. Regular files that differ get new
- * node numbers first (eras): whoever has one open gets ESTALE, whoever opens it again gets the new state.
+ * names of changed directories are taken back one by one. Attributes and data: by inode. Regular files that differ get
+ * new node numbers first (eras): whoever has one open gets ESTALE, whoever opens it again gets the new state.
  *
  * Called from the control socket's threads, after the kernel's dirty pages were flushed; no lock is held during a
  * notification.
@@ -72,8 +72,8 @@ static int name_forget(void *context, struct rp_name name, const struct rp_attr 
 	return 0;
 }
 
-/* Without epochs: the names a changed directory has and had. Names remembered as missing are among them when they are no
- * longer. */
+/* Without epochs: the names a changed directory has and had. Names remembered as missing are among them when they are
+ * no longer. */
 static void names_forget(struct rp_server *server, struct rp_fs *before, const struct objects *directories)
 {
 	for (size_t i = 0; i < directories->count; i++) {
@@ -96,9 +96,10 @@ void rp_server_rolled_back(void *context, struct rp_snapshot *before)
 	numbers = calloc(changes.files.count + 1, sizeof(*numbers));
 	for (size_t i = 0; numbers && i < changes.files.count; i++)
 		numbers[i] = number_of(server, changes.files.list[i]);
-	if (rp_eras_begin(&server->eras, changes.files.list, changes.files.count) || !numbers || error || changes.files.failed ||
-	    changes.directories.failed)
-		rp_server_log(server, "rollback: not everything the kernel keeps could be taken back: unmount and mount again");
+	if (rp_eras_begin(&server->eras, changes.files.list, changes.files.count) || !numbers || error ||
+	    changes.files.failed || changes.directories.failed)
+		rp_server_log(server,
+		              "rollback: not everything the kernel keeps could be taken back: unmount and mount again");
 	if (atomic_load(&server->is_ready)) {
 		if (fuse_lowlevel_notify_increment_epoch(server->session)) {
 			struct rp_fs *old = NULL;
@@ -112,7 +113,8 @@ void rp_server_rolled_back(void *context, struct rp_snapshot *before)
 		for (size_t i = 0; numbers && i < changes.files.count; i++)
 			fuse_lowlevel_notify_inval_inode(server->session, numbers[i], 0, 0);
 		for (size_t i = 0; i < changes.directories.count; i++)
-			fuse_lowlevel_notify_inval_inode(server->session, number_of(server, changes.directories.list[i]), 0, 0);
+			fuse_lowlevel_notify_inval_inode(server->session,
+			                                 number_of(server, changes.directories.list[i]), 0, 0);
 	}
 	free(numbers);
 	free(changes.files.list);

@@ -22,9 +22,9 @@ struct rp_mount_options {
 	enum rp_uring_choice uring;
 };
 
-/* Mount and serve until the mount is gone, then save. Blocks; call with one thread only, signals as the program got them.
- * ready: descriptor that gets "R" when the mount answers, or "E" and one line when it cannot be; -1: none, errors go to
- * stderr. Returns the exit status: 0; 1: could not be mounted, or the last save failed. */
+/* Mount and serve until the mount is gone, then save. Blocks; call with one thread only, signals as the program got
+ * them. ready: descriptor that gets "R" when the mount answers, or "E" and one line when it cannot be; -1: none, errors
+ * go to stderr. Returns the exit status: 0; 1: could not be mounted, or the last save failed. */
 int rp_server_run(struct rp_mount_options *options, int ready);
 
 /* Can this be mounted there? Looks only. 0, or -errno with one line in message. */
@@ -33,8 +33,8 @@ int rp_mount_check(const struct rp_mount_options *options, char message[512]);
 /* Unmount from outside: umount2(2), or fusermount3 for an ordinary user. lazy: MNT_DETACH. */
 int rp_mount_detach(const char *mountpoint, bool lazy);
 
-/* Body of the helper process (`rampool flush`): flushes dirty pages of the mount when the server asks through the socket
- * `fd`; ends with the server. Returns the exit status. */
+/* Body of the helper process (`rampool flush`): flushes dirty pages of the mount when the server asks through the
+ * socket `fd`; ends with the server. Returns the exit status. */
 int rp_flush_serve(const char *mountpoint, int fd);
 
 /* Where a server leaves word when its last save failed: beside the control socket of the device. */

@@ -2,8 +2,8 @@
  *
  * Order of starting: keeper (pool, image), mount, session, workers, loop. When the kernel's first request has been
  * answered, the ready thread makes sure that the mount answers, sets the kernel's knobs, starts helpers and the control
- * socket, and tells the parent. Order of ending: the mount goes (umount by somebody, or a signal), the loop ends, control
- * socket, workers and helpers stop, the keeper saves. The exit status says whether the save worked.
+ * socket, and tells the parent. Order of ending: the mount goes (umount by somebody, or a signal), the loop ends,
+ * control socket, workers and helpers stop, the keeper saves. The exit status says whether the save worked.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +27,7 @@
 /* Tries of 20 ms to unmount at a signal before the mount is cut off. */
 #define DETACH_TRIES 50
 
-/* ---- Telling the parent ---------------------------------------------------------------------------------------------- */
+/* ---- Telling the parent ------------------------------------------------------------------------------------------ */
 
 static void tell_error(struct rp_server *server, const char *message)
 {
@@ -53,16 +53,17 @@ static void tell_ready(struct rp_server *server)
 	server->ready = -1;
 }
 
-/* ---- Init ------------------------------------------------------------------------------------------------------------ */
+/* ---- Init -------------------------------------------------------------------------------------------------------- */
 
 static void op_init(void *context, struct fuse_conn_info *conn)
 {
 	struct rp_server *server = context;
 
 	static const uint64_t unwanted[] = {
-		/* Truncation is lost when open is no request; splicing copies more; what the server changes it takes back itself. */
-		FUSE_CAP_ATOMIC_O_TRUNC, FUSE_CAP_SPLICE_READ, FUSE_CAP_SPLICE_WRITE, FUSE_CAP_SPLICE_MOVE,
-		FUSE_CAP_AUTO_INVAL_DATA, FUSE_CAP_IOCTL_DIR, FUSE_CAP_HANDLE_KILLPRIV,
+		/* Truncation is lost when open is no request; splicing copies more; what the server changes it takes
+		   back itself. */
+		FUSE_CAP_ATOMIC_O_TRUNC,  FUSE_CAP_SPLICE_READ, FUSE_CAP_SPLICE_WRITE,    FUSE_CAP_SPLICE_MOVE,
+		FUSE_CAP_AUTO_INVAL_DATA, FUSE_CAP_IOCTL_DIR,   FUSE_CAP_HANDLE_KILLPRIV,
 	};
 	static const uint64_t wanted[] = {
 		FUSE_CAP_ASYNC_READ, FUSE_CAP_ASYNC_DIO, FUSE_CAP_PARALLEL_DIROPS, FUSE_CAP_READDIRPLUS,
@@ -90,7 +91,7 @@ static void op_init(void *context, struct fuse_conn_info *conn)
 	pthread_mutex_unlock(&server->ready_lock);
 }
 
-/* ---- Ready ------------------------------------------------------------------------------------------------------------ */
+/* ---- Ready ------------------------------------------------------------------------------------------------------- */
 
 static int mount_device(const char *mountpoint, dev_t *out)
 {
@@ -167,10 +168,10 @@ static void *ready_thread(void *context)
 	return NULL;
 }
 
-/* ---- Signals ---------------------------------------------------------------------------------------------------------- */
+/* ---- Signals ----------------------------------------------------------------------------------------------------- */
 
-/* Unmount because of a signal. Processes with open files get a second to let go; then their dirty pages are brought in and
- * the mount is cut off: for whoever still has something open it is gone (ENOTCONN). */
+/* Unmount because of a signal. Processes with open files get a second to let go; then their dirty pages are brought in
+ * and the mount is cut off: for whoever still has something open it is gone (ENOTCONN). */
 static void end_by_signal(struct rp_server *server)
 {
 	const char *mountpoint = server->options->mountpoint;
@@ -228,7 +229,8 @@ static void signals_block(void)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-/* Memory that the kernel must reclaim through this process must not wait for this process; nor may it be the one to die. */
+/* Memory that the kernel must reclaim through this process must not wait for this process; nor may it be the one to
+ * die. */
 static void protect(void)
 {
 	FILE *file;
@@ -243,7 +245,7 @@ static void protect(void)
 	}
 }
 
-/* ---- The server ------------------------------------------------------------------------------------------------------- */
+/* ---- The server -------------------------------------------------------------------------------------------------- */
 
 static int server_flush(void *context)
 {
@@ -347,8 +349,8 @@ static int serve(struct rp_server *server)
 	return error;
 }
 
-/* Without the device whoever waits for an answer is told that there is none, so nothing that follows can hang on the mount.
- * The descriptor goes on as /dev/null: the session, which others may still use to notify, will close it. */
+/* Without the device whoever waits for an answer is told that there is none, so nothing that follows can hang on the
+ * mount. The descriptor goes on as /dev/null: the session, which others may still use to notify, will close it. */
 static void device_drop(int fd)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);

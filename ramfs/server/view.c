@@ -1,8 +1,8 @@
 /* view.c: snapshots as read-only directories under .snapshots, which is found by name but not listed.
  *
- * A view is opened when the kernel looks a snapshot up, counts the kernel's lookups of all its nodes, and is closed when
- * the last is forgotten. A snapshot that is deleted meanwhile stays readable for those who are in it. Names in .snapshots
- * are asked for each time (no lifetime), because snapshots come and go without the kernel.
+ * A view is opened when the kernel looks a snapshot up, counts the kernel's lookups of all its nodes, and is closed
+ * when the last is forgotten. A snapshot that is deleted meanwhile stays readable for those who are in it. Names in
+ * .snapshots are asked for each time (no lifetime), because snapshots come and go without the kernel.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -169,7 +169,7 @@ int rp_view_open(struct rp_server *server, const char *name, struct rp_view **ou
 	return error;
 }
 
-/* ---- The directory .snapshots ------------------------------------------------------------------------------------- */
+/* ---- The directory .snapshots ------------------------------------------------------------------------------------ */
 
 void rp_catalog_attr(struct rp_server *server, struct rp_attr *out)
 {
@@ -218,12 +218,14 @@ int rp_catalog_lookup(struct rp_server *server, const char *name, struct fuse_en
 	return 0;
 }
 
-static size_t catalog_add(fuse_req_t req, char *to, size_t space, const char *name, const struct stat *st, off_t next, bool plus)
+static size_t catalog_add(fuse_req_t req, char *to, size_t space, const char *name, const struct stat *st, off_t next,
+                          bool plus)
 {
 	struct fuse_entry_param entry = { .attr = *st };
 
 	/* A node of 0 tells the kernel that this entry is no lookup. */
-	return plus ? fuse_add_direntry_plus(req, to, space, name, &entry, next) : fuse_add_direntry(req, to, space, name, st, next);
+	return plus ? fuse_add_direntry_plus(req, to, space, name, &entry, next)
+	            : fuse_add_direntry(req, to, space, name, st, next);
 }
 
 ssize_t rp_catalog_read(struct rp_server *server, fuse_req_t req, off_t cookie, char *buffer, size_t size, bool plus)
@@ -243,7 +245,8 @@ ssize_t rp_catalog_read(struct rp_server *server, fuse_req_t req, off_t cookie, 
 		const char *name = at == 0 ? "." : at == 1 ? ".." : list[at - 2].name;
 		size_t need;
 
-		/* The number a snapshot's root has is known only when it is looked at: 1 + its id will do for a listing. */
+		/* The number a snapshot's root has is known only when it is looked at: 1 + its id will do for a
+		 * listing. */
 		if (at >= 2)
 			st.st_ino = RP_NODE_VIEW | (list[at - 2].id + 1);
 		need = catalog_add(req, buffer + used, size - used, name, &st, (off_t)at + 1, plus);
