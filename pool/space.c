@@ -4,19 +4,31 @@
 #define LEAVES_PER_CALL 64u /* nodes a call takes out or looks at: 128 MiB of a file, some 50 us */
 #define PAGES_PER_CALL 256u
 
-/* Everything the map holds. The nodes are walked after the operation; here it is one entry. */
-static void punch_all(struct rp_op *op, const struct rp_map *map)
+static rp_page pages_under(rp_entry root)
+{
+	return root ? rp_height_pages(rp_entry_height(root)) : 0;
+}
+
+/* Everything the map holds, if that ends at `last`. The nodes are walked after the operation; here it is one entry. */
+static bool punch_all(struct rp_op *op, const struct rp_map *map, rp_page last)
 {
 	pthread_rwlock_t *shape = rp_shape(op->pool, map->object);
+	rp_entry root = 0;
 
+	if (last < pages_under(atomic_load(map->root)))
+		return false;
 	pthread_rwlock_wrlock(shape);
-	rp_entry root = atomic_exchange(map->root, 0);
+	/* Again: a write behind the range may have raised the map meanwhile. Under the lock it cannot. */
+	bool all = last >= pages_under(atomic_load(map->root));
 
-	if (map->page_count)
+	if (all) {
+		root = atomic_exchange(map->root, 0);
 		__atomic_store_n(map->page_count, 0, __ATOMIC_RELAXED);
+	}
 	pthread_rwlock_unlock(shape);
 	if (rp_entry_is_frame(root))
 		rp_frame_put(op, rp_entry_frame(root));
+	return all;
 }
 
 /* A level-1 node out of its map, whole. */
@@ -73,11 +85,7 @@ int rp_pages_punch(struct rp_op *op, rp_object object, rp_page first, rp_page co
 	*next = first;
 	if (error)
 		return error;
-	rp_entry root = atomic_load(map.root);
-	rp_page total = root ? rp_height_pages(rp_entry_height(root)) : 0;
-
-	if (first == 0 && last >= total) {
-		punch_all(op, &map);
+	if (first == 0 && punch_all(op, &map, last)) {
 		*next = last;
 		return 0;
 	}

@@ -177,8 +177,17 @@ static void clear(struct rp_slot *slot)
 	slot->undo_bytes_used = 0;
 }
 
+static void prune_all(struct rp_op *op)
+{
+	for (size_t i = 0; i < op->slot->undo_count; i++)
+		if (op->slot->undo[i].type == FINISH_PRUNE)
+			prune(op, op->slot->undo[i].object, op->slot->undo[i].page);
+}
+
+/* Whichever way an operation ends, its objects' numbers become free last: from then on they may be others'. */
 void rp_undo_keep(struct rp_op *op)
 {
+	prune_all(op);
 	for (size_t i = 0; i < op->slot->undo_count; i++) {
 		struct rp_undo *u = &op->slot->undo[i];
 
@@ -187,9 +196,6 @@ void rp_undo_keep(struct rp_op *op)
 		else if (u->type == FINISH_PUT)
 			rp_frame_put(op, u->frame);
 	}
-	for (size_t i = 0; i < op->slot->undo_count; i++) /* after the removals: a removed object has nothing left to prune */
-		if (op->slot->undo[i].type == FINISH_PRUNE)
-			prune(op, op->slot->undo[i].object, op->slot->undo[i].page);
 	clear(op->slot);
 }
 
@@ -206,10 +212,10 @@ void rp_undo_back(struct rp_op *op)
 			undo_entry(op, u);
 		else if (u->type == UNDO_ADD)
 			undo_header_add(op, u->offset, u->amount);
-		else if (u->type == UNDO_CREATE)
-			rp_object_free_now(op, u->object);
-		else if (u->type == FINISH_PRUNE)
-			prune(op, u->object, u->page);
 	}
+	prune_all(op); /* a node that is empty halfway may get a page back: its turn comes when all entries stand again */
+	for (size_t i = slot->undo_count; i-- > 0;)
+		if (slot->undo[i].type == UNDO_CREATE)
+			rp_object_free_now(op, slot->undo[i].object);
 	clear(slot);
 }
