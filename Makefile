@@ -211,11 +211,13 @@ check-tsan:  ## unit and model tests under the thread sanitizer
 	$(Q)$(MAKE) MODE=tsan tests
 	$(Q)O=$(O) tests/run --mode tsan unit model
 
-# nbdkit finds a plugin by its short name in its own directory only.
+# nbdkit finds a plugin by its short name in its own directory only, and mount(8) its helpers in /sbin.
 ifneq ($(filter /usr /usr/local,$(PREFIX)),)
 PLUGINDIR ?= $(or $(shell pkg-config --variable=plugindir nbdkit 2>/dev/null),$(PREFIX)/lib/nbdkit/plugins)
+HELPERDIR ?= /usr/sbin
 else
 PLUGINDIR ?= $(PREFIX)/lib/nbdkit/plugins
+HELPERDIR ?= $(SBINDIR)
 endif
 BINDIR ?= $(PREFIX)/bin
 SBINDIR ?= $(PREFIX)/sbin
@@ -229,12 +231,15 @@ installed_manual = $(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(1)))/$(notdir $(
 
 install: programs  ## install programs, plugin and manual pages (DESTDIR, PREFIX, PLUGINDIR)
 	$(if $(RAMPOOL),$(Q)$(INSTALL) -D -m 755 $(RAMPOOL) $(DESTDIR)$(BINDIR)/rampool)
+	$(if $(RAMPOOL),$(Q)mkdir -p $(DESTDIR)$(HELPERDIR))
+	$(if $(RAMPOOL),$(Q)ln -sfn $(BINDIR)/rampool $(DESTDIR)$(HELPERDIR)/mount.rampool)
 	$(foreach p,$(MKFS_PROGS),$(Q)$(INSTALL) -D -m 755 $(p) $(DESTDIR)$(SBINDIR)/$(notdir $(p))$(newline))
 	$(if $(PLUGIN),$(Q)$(INSTALL) -D -m 644 $(PLUGIN) $(DESTDIR)$(PLUGINDIR)/$(notdir $(PLUGIN)))
 	$(foreach m,$(MANUALS),$(Q)$(INSTALL) -D -m 644 $(m) $(call installed_manual,$(m))$(newline))
 
 uninstall:  ## remove what "make install" put there
-	$(Q)rm -f $(DESTDIR)$(BINDIR)/rampool $(DESTDIR)$(PLUGINDIR)/nbdkit-rampool-plugin.so
+	$(Q)rm -f $(DESTDIR)$(BINDIR)/rampool $(DESTDIR)$(HELPERDIR)/mount.rampool
+	$(Q)rm -f $(DESTDIR)$(PLUGINDIR)/nbdkit-rampool-plugin.so
 	$(Q)rm -f $(addprefix $(DESTDIR)$(SBINDIR)/,mkfs.rampool fsck.rampool dump.rampool)
 	$(Q)rm -f $(foreach m,$(MANUALS),$(call installed_manual,$(m)))
 
