@@ -263,8 +263,10 @@ static int fill_hole(struct rp_op *op, const struct rp_map *map, _Atomic rp_entr
 		}
 	}
 	rp_page_zero(rp_bytes(op->pool, *out));
-	if (!atomic_compare_exchange_strong(at, &empty, rp_entry_from_frame(*out, 0)))
+	if (!atomic_compare_exchange_strong(at, &empty, rp_entry_from_frame(*out, 0))) {
+		rp_frame_put(op, *out);
 		return -EIO; /* the owner's lock was not held: our own fault */
+	}
 	count_pages(map, 1);
 	return 0;
 }
@@ -274,6 +276,8 @@ int rp_map_edit(struct rp_op *op, const struct rp_map *map, rp_page page, bool l
 	_Atomic rp_entry *at;
 	int error = rp_map_own(op, map, page, 0, &at);
 
+	if (error)
+		rp_map_prune(op, map, page); /* nodes made before frames ran out; nobody else shapes this map now */
 	while (!error) {
 		rp_entry e = atomic_load_explicit(at, memory_order_acquire);
 
@@ -312,8 +316,13 @@ int rp_map_publish(struct rp_op *op, const struct rp_map *map, rp_page page, rp_
 		pthread_rwlock_unlock(shape);
 	if (done && rp_entry_is_frame(old))
 		rp_frame_put(op, rp_entry_frame(old));
-	if (!done)
+	if (!done) {
+		/* Nodes made before frames ran out, or for a page that was punched meanwhile. */
+		pthread_rwlock_wrlock(shape);
+		rp_map_prune(op, map, page);
+		pthread_rwlock_unlock(shape);
 		rp_frame_put(op, new);
+	}
 	return error ? error : done ? 0 : RP_RACE;
 }
 

@@ -23,47 +23,69 @@ static void put_entry(struct rp_op *op, struct side *to, _Atomic rp_entry *at, r
 		rp_frame_put(op, rp_entry_frame(old));
 }
 
-/* Page by page within one node on either side. */
-static int share_pages(struct rp_op *op, struct side *from, rp_page first, struct side *to, rp_page target, rp_page count)
+static int share_page(struct rp_op *op, struct side *from, rp_page page, struct side *to, rp_page target)
 {
-	for (rp_page i = 0; i < count; i++) {
-		_Atomic rp_entry *source, *at;
-		rp_entry e;
-		int error = rp_map_peek(op, &from->map, first + i, &source, &e);
+	_Atomic rp_entry *source, *at;
+	rp_entry e, there = 0;
+	int error = rp_map_peek(op, &from->map, page, &source, &e);
 
-		if (error)
-			return error;
-		if (!e) {
-			rp_entry there;
-
-			error = rp_map_peek(op, &to->map, target + i, &at, &there);
-			if (error)
-				return error;
-			if (!there)
-				continue;
-		}
-		error = rp_map_own(op, &to->map, target + i, 0, &at);
-		if (error)
-			return error;
+	if (!error && !e)
+		error = rp_map_peek(op, &to->map, target, &at, &there);
+	if (error || (!e && !there))
+		return error;
+	error = rp_map_own(op, &to->map, target, 0, &at);
+	if (!error)
 		put_entry(op, to, at, e & ~RP_ENTRY_HEIGHT_MASK);
-	}
-	rp_map_prune(op, &to->map, target + count - 1);
-	return 0;
+	return error;
 }
 
+/* Where what stands at the page ends: its node, or the hole around it. */
+static int stretch(struct rp_op *op, const struct side *side, rp_page page, bool *hole, rp_page *length)
+{
+	rp_frame node;
+	rp_page end;
+	int error = rp_map_leaf(op, &side->map, page, &node, &end);
+
+	*hole = !node && !(page == 0 && end == 1);
+	*length = error ? 0 : end - page;
+	return error;
+}
+
+/* As many of *count pages as lie within one node on either side; or all that are holes on both. */
 static int share_chunk(struct rp_op *op, struct side *from, rp_page first, struct side *to, rp_page target, rp_page *count)
 {
-	rp_page room = RP_NODE_ENTRIES - (first & (RP_NODE_ENTRIES - 1));
-	rp_page target_room = RP_NODE_ENTRIES - (target & (RP_NODE_ENTRIES - 1));
+	rp_page there = 0, here = 0, done = 0, limit = *count;
+	bool from_hole, to_hole;
 	int error = rp_record_own(op, to->object, &to->record, &to->map);
 
+	*count = 0;
 	if (!error)
 		error = rp_record_map(op, &op->pool->live, from->object, &from->record, &from->map);
-	if (*count > room)
-		*count = room;
-	if (*count > target_room)
-		*count = target_room;
-	return error ? error : share_pages(op, from, first, to, target, *count);
+	if (!error && from->map.leaf != to->map.leaf)
+		error = -EINVAL;
+	if (!error)
+		error = stretch(op, from, first, &from_hole, &there);
+	if (!error)
+		error = stretch(op, to, target, &to_hole, &here);
+	if (error)
+		return error;
+	limit = limit < there ? limit : there;
+	limit = limit < here ? limit : here;
+	if (from_hole && to_hole) {
+		*count = limit;
+		return 0;
+	}
+	if (limit > RP_NODE_ENTRIES - (first & (RP_NODE_ENTRIES - 1)))
+		limit = RP_NODE_ENTRIES - (first & (RP_NODE_ENTRIES - 1));
+	if (limit > RP_NODE_ENTRIES - (target & (RP_NODE_ENTRIES - 1)))
+		limit = RP_NODE_ENTRIES - (target & (RP_NODE_ENTRIES - 1));
+	while (!error && done < limit) {
+		error = share_page(op, from, first + done, to, target + done);
+		done += error == 0;
+	}
+	rp_map_prune(op, &to->map, target + done - (error == 0));
+	*count = done;
+	return error;
 }
 
 int rp_pages_share(struct rp_pool *pool, rp_object from_object, rp_page from, rp_object to_object, rp_page to, rp_page count,
@@ -81,8 +103,7 @@ int rp_pages_share(struct rp_pool *pool, rp_object from_object, rp_page from, rp
 			rp_gate_close(&op, pool, 0);
 			error = share_chunk(&op, &source, from + *done, &target, to + *done, &n);
 		} while (rp_gate_open(&op, true, &error));
-		if (!error)
-			*done += n;
+		*done += n;
 	}
 	return error;
 }
