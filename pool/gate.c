@@ -176,7 +176,9 @@ static bool op_again(struct rp_op *op, int *error)
 		}
 	} else if (result == -ENOSPC && op->starved && op->tries < TRIES_MAX) {
 		rp_pool_reclaim(pool);
-		if (rp_arena_room(&pool->arena, class) > 0) {
+		/* Once in any case: what was dropped meanwhile may leave no room and yet make a frame ours alone, whose copy may
+		 * use the overdraft. */
+		if (op->tries == 0 || rp_arena_room(&pool->arena, class) > 0) {
 			carried.tries++;
 			return true;
 		}
