@@ -81,7 +81,7 @@ int rp_record_get(struct rp_op *op, struct rp_tree *tree, rp_object object, uint
 
 	if (error)
 		return error;
-	if (generation && record->generation != generation)
+	if (generation && __atomic_load_n(&record->generation, __ATOMIC_RELAXED) != generation)
 		return -ESTALE;
 	*out = record;
 	return 0;
@@ -197,6 +197,17 @@ static int bitmap_first_locked(struct rp_op *op, rp_page end, rp_page *out)
 	return error ? error : -EIO;
 }
 
+/* Who holds a number of old may look at a record just now: he finds it free, or of another generation. */
+static void record_clear(struct rp_record *record)
+{
+	__atomic_store_n(&record->flags, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&record->root, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&record->generation, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&record->page_count, 0, __ATOMIC_RELAXED);
+	record->size_bytes = 0;
+	memset(record->user, 0, sizeof(record->user));
+}
+
 static int create_locked(struct rp_op *op, bool meta, rp_object *out, uint64_t *generation)
 {
 	struct rp_header *header;
@@ -240,8 +251,9 @@ static int create_locked(struct rp_op *op, bool meta, rp_object *out, uint64_t *
 	header->object_count++;
 	struct rp_record *record = (struct rp_record *)bytes + index;
 
-	memset(record, 0, sizeof(*record));
-	record->generation = *generation = header->generation_next++;
+	*generation = header->generation_next++;
+	record_clear(record); /* it is clear already, unless an image says otherwise */
+	__atomic_store_n(&record->generation, *generation, __ATOMIC_RELAXED);
 	__atomic_store_n(&record->flags, RP_RECORD_USED | (meta ? RP_RECORD_META : 0), __ATOMIC_RELEASE);
 	return 0;
 }
@@ -305,7 +317,7 @@ void rp_object_free_now(struct rp_op *op, rp_object object)
 
 		if (rp_entry_is_frame(root))
 			rp_frame_put(op, rp_entry_frame(root));
-		memset((uint8_t *)record + 8, 0, sizeof(*record) - 8);
+		record_clear(record);
 		head->used &= (uint16_t)~(1u << index_of(object));
 		((struct rp_header *)header)->object_count--;
 		bool empty = head->used == 1 && page_of(object) != 0;

@@ -241,7 +241,9 @@ static int create_entry(struct rp_op *op, uint64_t index, uint64_t id, const cha
 	entry_get(pool, entry->root);
 	entry->id = id;
 	pool->hooks.now(pool->hooks.context, &entry->sec, &entry->nsec);
+	pthread_mutex_lock(&pool->arena.lock);
 	entry->frame_count = pool->arena.taken;
+	pthread_mutex_unlock(&pool->arena.lock);
 	entry->name_len = (uint16_t)strlen(name);
 	memcpy(entry->name, name, entry->name_len);
 	return 0;
@@ -250,7 +252,7 @@ static int create_entry(struct rp_op *op, uint64_t index, uint64_t id, const cha
 int rp_snapshot_create(struct rp_pool *pool, const char *name)
 {
 	struct rp_op op;
-	uint64_t index;
+	uint64_t index = 0;
 	bool found;
 	int error;
 

@@ -54,12 +54,25 @@ static int punch_leaf(struct rp_op *op, const struct rp_map *map, rp_page first)
 	return 0;
 }
 
-/* Some entries of one level-1 node. */
+static bool range_is_hole(_Atomic rp_entry *entry, rp_page first, rp_page last)
+{
+	for (unsigned i = first & (RP_NODE_ENTRIES - 1); first < last; first++, i++)
+		if (atomic_load_explicit(&entry[i], memory_order_relaxed))
+			return false;
+	return true;
+}
+
+/* Some entries of one level-1 node, whose lock is held. Where nothing is, no node is copied. */
 static int punch_entries(struct rp_op *op, const struct rp_map *map, rp_page first, rp_page last)
 {
 	_Atomic rp_entry *at;
-	int error = rp_map_own(op, map, first, 0, &at);
+	rp_frame node;
+	rp_page end;
+	int error = rp_map_leaf(op, map, first, &node, &end);
 
+	if (error || !node || range_is_hole(rp_node(op->pool, node), first, last))
+		return error;
+	error = rp_map_own(op, map, first, 0, &at);
 	if (error)
 		return error;
 	for (; first < last; first++, at++) {
