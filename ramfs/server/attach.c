@@ -280,6 +280,8 @@ int rp_mount_attach(const struct rp_mount_options *options, bool *user_mount, in
 	*user_mount = geteuid() != 0;
 	if (*user_mount)
 		return attach_as_user(options, out, message);
+	/* The kernel says what it offers in its first request, which it makes while it mounts: the switch comes before. */
+	rp_uring_allowed(options);
 	fd = open(FUSE_DEVICE, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return device_check(message) ? -ENODEV : -EIO;
