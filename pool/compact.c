@@ -35,7 +35,7 @@ static int roots_gather(struct compaction *c)
 
 	while (addr && c->root_count < c->image->keep) {
 		struct rp_root root;
-		int error = rp_store_read_root(from, addr, &root, NULL, &why);
+		int error = rp_store_read_root(from, addr, &root, NULL, NULL, &why);
 		rp_addr *larger;
 
 		if (error == -ENOMEM)
@@ -69,7 +69,7 @@ static int commit_copy(struct compaction *c, rp_addr addr)
 	struct rp_root root;
 	const char *why;
 	uint32_t size;
-	int error = rp_store_read_root(c->image->store, addr, &root, NULL, &why);
+	int error = rp_store_read_root(c->image->store, addr, &root, NULL, NULL, &why);
 
 	if (!error)
 		error = rp_copier_tree(&c->copier, root.table, RP_KIND_TABLE, &root.table);

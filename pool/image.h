@@ -161,6 +161,8 @@ void rp_super_encode(const struct rp_super *super, unsigned slot, void *to);
  * slot, good[slot] whether there is one; *newest the slot with the highest sequence.
  * returns 0; -EINVAL no superblock and no trace of one; -EIO there was one, none is whole. */
 int rp_super_decode(const void *from, struct rp_super best[RP_SUPER_SLOTS], bool good[RP_SUPER_SLOTS], unsigned *newest);
+/* Is one copy whole, or was it never written (all zero)? `from` as above. */
+bool rp_super_copy_check(const void *from, unsigned slot, unsigned copy);
 /* Can this version use it? returns 0; -ENOTSUP with the missing feature's name in `name`. */
 int rp_super_features_check(const struct rp_super *super, bool read_only, char name[64]);
 /* Set the words and names for files that use this codec. */
@@ -269,7 +271,9 @@ int rp_store_read(struct rp_store *store, struct rp_reader *reader, rp_addr addr
 /* The same without decoding: header and payload stay in reader->block. Verified. */
 int rp_store_read_encoded(struct rp_store *store, struct rp_reader *reader, rp_addr addr, unsigned kind,
                           const struct rp_block_header **header, const void **payload, const char **why);
-int rp_store_read_root(struct rp_store *store, rp_addr addr, struct rp_root *root, uint64_t *checksum, const char **why);
+/* A commit's root. end: the file offset behind the block; checksum: its header's; both may be null. */
+int rp_store_read_root(struct rp_store *store, rp_addr addr, struct rp_root *root, uint64_t *end, uint64_t *checksum,
+                       const char **why);
 
 /* ---- Pages as they stand in an image (children.c) ------------------------------------------------------------------------ */
 

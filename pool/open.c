@@ -307,7 +307,7 @@ static int roots_find(struct rp_image *image, const struct rp_image_options *opt
 	uint64_t checksum;
 	rp_addr addr = store->super.root;
 	const char *why;
-	int error = rp_store_read_root(store, addr, newest, &checksum, &why);
+	int error = rp_store_read_root(store, addr, newest, NULL, &checksum, &why);
 
 	if (!error && (checksum != store->super.root_checksum || newest->generation != store->super.generation)) {
 		error = -EIO;
@@ -320,7 +320,7 @@ static int roots_find(struct rp_image *image, const struct rp_image_options *opt
 	while (wanted->generation > generation && wanted->previous) {
 		uint64_t before = wanted->generation;
 
-		error = rp_store_read_root(store, wanted->previous, wanted, NULL, &why);
+		error = rp_store_read_root(store, wanted->previous, wanted, NULL, NULL, &why);
 		if (!error && wanted->generation >= before) {
 			error = -EIO;
 			why = "breaks the order";

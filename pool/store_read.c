@@ -156,8 +156,10 @@ int rp_store_read_encoded(struct rp_store *store, struct rp_reader *reader, rp_a
 	return 0;
 }
 
-int rp_store_read_root(struct rp_store *store, rp_addr addr, struct rp_root *root, uint64_t *checksum, const char **why)
+int rp_store_read_root(struct rp_store *store, rp_addr addr, struct rp_root *root, uint64_t *end, uint64_t *checksum,
+                       const char **why)
 {
+	struct rp_block_info info;
 	struct rp_reader *reader = rp_reader_claim(store, 0);
 	uint64_t page[RP_PAGE_SIZE / 8];
 	int error;
@@ -165,9 +167,11 @@ int rp_store_read_root(struct rp_store *store, rp_addr addr, struct rp_root *roo
 	*why = "out of memory";
 	if (!reader)
 		return -ENOMEM;
-	error = rp_store_read(store, reader, addr, RP_KIND_ROOT, page, NULL, why);
+	error = rp_store_read(store, reader, addr, RP_KIND_ROOT, page, &info, why);
 	if (!error) {
 		memcpy(root, page, sizeof(*root));
+		if (end)
+			*end = rp_addr_offset(addr) + info.stored_bytes;
 		if (checksum)
 			memcpy(checksum, reader->block, sizeof(*checksum));
 		*why = "the commit's root makes no sense";

@@ -71,6 +71,18 @@ int rp_super_decode(const void *from, struct rp_super best[RP_SUPER_SLOTS], bool
 	return 0;
 }
 
+bool rp_super_copy_check(const void *from, unsigned slot, unsigned copy)
+{
+	const uint8_t *at = (const uint8_t *)from + slot * RP_SUPER_SLOT_SIZE + copy * RP_SUPER_STRIDE;
+	struct rp_super one;
+	unsigned set = 0;
+
+	memcpy(&one, at, sizeof(one));
+	for (unsigned i = 0; i < sizeof(one); i++)
+		set |= at[i];
+	return !set || super_is_whole(&one, slot, copy);
+}
+
 static void feature_name(const struct rp_super *super, unsigned word, unsigned bit, char name[64])
 {
 	static const char *const words[] = { "", "compat", "ro_compat", "incompat" };
