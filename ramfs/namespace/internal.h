@@ -327,9 +327,37 @@ int rp_file_resize(struct rp_fs *fs, rp_object ino, uint64_t generation, uint64_
 int rp_file_write_exclusive(struct rp_fs *fs, rp_object ino, uint64_t generation, uint64_t offset, const void *from,
 			    size_t size, unsigned flags, size_t *done);
 
-/* ---- The checker (check.c, check_index.c) ------------------------------------------------------------------------------------ */
+/* ---- The checker (check.c, check_index.c, check_inode.c) -------------------------------------------------------- */
 
-struct rp_check;
+/* What is known of an object that was reached. */
+struct rp_checked {
+	rp_object object;
+	uint32_t mode;        /* 0: a holder of attributes or a value */
+	uint32_t nlink;       /* as the record says */
+	uint64_t names;       /* found */
+};
+
+struct rp_check {
+	struct rp_fs *fs;
+	void (*report)(void *context, const char *line);
+	void *context;
+	unsigned faults;
+	bool no_memory;
+	struct rp_checked *table;  /* open addressing, table_size a power of two; object 0: free */
+	size_t table_size, table_count;
+	rp_object *queue;          /* directories still to be read */
+	size_t queue_count, queue_room;
+	uint64_t inodes;
+};
+
 void rp_check_fault(struct rp_check *check, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The entry of an object, made when it is new (*fresh). Null: no memory. */
+struct rp_checked *rp_check_reach(struct rp_check *check, rp_object object, bool *fresh);
+/* A copy of a record; false (reported): it cannot be had. */
+bool rp_check_record(struct rp_check *check, rp_object object, struct rp_record *out);
+void rp_check_inode(struct rp_check *check, rp_object ino, const struct rp_record *record);
+/* Walk an index wholly; `item` is called for each cell. Its pages and cells are compared with what the record says. */
+void rp_check_index(struct rp_check *check, rp_object object, const struct rp_record *record,
+		    void (*item)(struct rp_check *check, const struct rp_item *item, void *context), void *context);
 
 #endif
