@@ -163,6 +163,9 @@ static int sizes_decide(struct rp_keep_options *options, char *message)
 		error = image_look(options, &disk_bytes, &pool_bytes, message);
 		if (error)
 			return error;
+	} else if (!rp_plugin.disk_bytes && !options->directory) {
+		snprintf(message, 512, "%s: there is no such image; with size= one is made", options->image);
+		return -ENOENT;
 	}
 	if (rp_plugin.disk_bytes && rp_plugin.disk_bytes < disk_bytes) {
 		snprintf(message, 512, "size=%s: the disk in %s has %s, and does not shrink",

@@ -9,9 +9,23 @@
 
 /* ---- Opening ----------------------------------------------------------------------------------------------------- */
 
+/* One file has one name as an export: no "a//b", "./a", "a/../b". */
+static bool path_is_plain(const char *path)
+{
+	size_t length;
+
+	do {
+		length = strcspn(path, "/");
+		if (!length || (path[0] == '.' && (length == 1 || (length == 2 && path[1] == '.'))))
+			return false;
+		path += length;
+	} while (*path++);
+	return true;
+}
+
 static int file_find(struct rp_fs *fs, const char *path, struct rp_attr *attr)
 {
-	int error = *path ? rp_fs_walk(fs, path, attr) : -ENOENT;
+	int error = path_is_plain(path) ? rp_fs_walk(fs, path, attr) : -ENOENT;
 
 	if (error)
 		return error == -ENOTDIR || error == -ENAMETOOLONG || error == -EINVAL ? -ENOENT : error;

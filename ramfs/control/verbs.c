@@ -129,6 +129,14 @@ static int rename_verb(struct verb_call *call)
 	return snapshot_message(call, error == -ENOENT ? call->words[0] : call->words[1], error);
 }
 
+/* For those who keep nothing of the tree that would have to be forgotten. */
+static void changed_ignore(void *context, rp_object ino, bool directory)
+{
+	(void)context;
+	(void)ino;
+	(void)directory;
+}
+
 /* The state before is kept until the serving side has forgotten what it knew of it. */
 static int rollback_run(struct verb_call *call, struct rp_snapshot *target)
 {
@@ -146,7 +154,7 @@ static int rollback_run(struct verb_call *call, struct rp_snapshot *target)
 	if (!error && keep->server.rolled_back)
 		keep->server.rolled_back(keep->server.context, before);
 	else if (!error)
-		error = rp_fs_rolled_back(keep->fs, before, NULL, NULL);
+		error = rp_fs_rolled_back(keep->fs, before, changed_ignore, NULL);
 	rp_snapshot_put(before);
 	return error;
 }
