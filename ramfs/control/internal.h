@@ -69,6 +69,9 @@ void rp_saver_stop(struct rp_keep *keep);
 /* A thread with every signal blocked: signals are the main thread's. 0 or -errno. */
 int rp_thread_start(pthread_t *out, const pthread_attr_t *attr, void *(*run)(void *), void *context);
 
+/* A pool's new size. What an image holds counts in full, though it may not have been read yet. -ENOSPC: more is used. */
+int rp_keep_resize(struct rp_pool *pool, uint64_t size_bytes, uint64_t *used_bytes);
+
 void rp_keep_status_print(struct rp_keep *keep, FILE *to);
 
 /* Bytes of memory this process may use: the machine's, or its control group's where that is less. */

@@ -70,19 +70,31 @@ static int image_failed(const struct rp_keep_options *o, int error, char *messag
 	return error;
 }
 
+int rp_keep_resize(struct rp_pool *pool, uint64_t size_bytes, uint64_t *used_bytes)
+{
+	struct rp_pool_status status;
+
+	rp_pool_status(pool, &status);
+	*used_bytes = (status.frame_used + status.unread_pages) * RP_PAGE_SIZE;
+	if (size_bytes < *used_bytes)
+		return -ENOSPC;
+	return rp_pool_resize(pool, size_bytes);
+}
+
 /* A given size holds from now on; one that does not hold what is there is refused. */
 static int size_apply(const struct rp_keep_options *o, struct rp_pool *pool, char *message)
 {
 	struct rp_pool_status status;
 	char given[32], used[32];
+	uint64_t used_bytes;
 	int error;
 
 	rp_pool_status(pool, &status);
 	if (!o->size_bytes || o->read_only || status.size_bytes == (o->size_bytes & ~(uint64_t)(RP_PAGE_SIZE - 1)))
 		return 0;
-	error = rp_pool_resize(pool, o->size_bytes);
+	error = rp_keep_resize(pool, o->size_bytes, &used_bytes);
 	rp_size_print(o->size_bytes, given);
-	rp_size_print(status.frame_used * RP_PAGE_SIZE, used);
+	rp_size_print(used_bytes, used);
 	if (error == -ENOSPC)
 		return rp_message(message, error, "size: %s is less than %s holds (%s)", given, o->image, used);
 	if (error)

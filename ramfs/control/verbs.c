@@ -360,7 +360,7 @@ static int resize_verb(struct verb_call *call)
 {
 	struct rp_pool_status status;
 	char text[32], used[32];
-	uint64_t bytes;
+	uint64_t bytes, used_bytes;
 	int error;
 
 	error = refused_when_read_only(call);
@@ -369,12 +369,12 @@ static int resize_verb(struct verb_call *call)
 	if (rp_size_parse(call->words[0], true, &bytes) || !bytes)
 		return rp_message(call->message, -EINVAL, "%s: not a size: a number of bytes with K, M, G or T, or a "
 		                  "part of memory such as 50%%", call->words[0]);
-	error = rp_pool_resize(call->keep->pool, bytes);
-	rp_pool_status(call->keep->pool, &status);
+	error = rp_keep_resize(call->keep->pool, bytes, &used_bytes);
 	if (error)
 		return rp_message(call->message, error, "%s: cannot be: %s (%s used)", rp_size_print(bytes, text),
 		                  error == -ENOSPC ? "less than is used" : strerror(-error),
-		                  rp_size_print(status.frame_used * RP_PAGE_SIZE, used));
+		                  rp_size_print(used_bytes, used));
+	rp_pool_status(call->keep->pool, &status);
 	rp_reply_text(call->reply, "size: %s", rp_size_print(status.size_bytes, text));
 	return 0;
 }
