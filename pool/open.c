@@ -436,7 +436,8 @@ int rp_image_open(const char *path, const struct rp_image_options *options, stru
 		rp_image_free(image);
 		return error;
 	}
-	clean_clear(image);
+	if (!(options && options->look_only))
+		clean_clear(image);
 	if (!(options && options->no_read_ahead))
 		rp_image_worker_start(image); /* without it pages come in when they are touched */
 	*pool = image->pool;

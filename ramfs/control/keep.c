@@ -438,6 +438,7 @@ int rp_keep_check(const struct rp_keep_options *options, char message[512])
 		return check_new_place(options, message);
 	image_options_fill(options, NULL, message, &image_options);
 	image_options.no_read_ahead = true;
+	image_options.look_only = true;
 	there = open_image(options, &image_options, message, &pool, &image);
 	if (there)
 		return there;

@@ -101,8 +101,8 @@ static void image_lines(struct rp_keep *keep, FILE *to)
 	if (image.committing)
 		fprintf(to, "saving: %llu of %llu bytes\n", (unsigned long long)image.progress.done_bytes,
 		        (unsigned long long)image.progress.total_bytes);
-	fprintf(to, "commits: %llu, %llu failed\n", (unsigned long long)image.commits,
-	        (unsigned long long)image.commits_failed);
+	fprintf(to, "commits: %llu\n", (unsigned long long)image.commits);
+	fprintf(to, "commits failed: %llu\n", (unsigned long long)image.commits_failed);
 	size_line(to, "written by commits", image.written_bytes);
 	size_line(to, "image file", image.file_bytes);
 	size_line(to, "image live", image.live_bytes);
