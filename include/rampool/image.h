@@ -51,7 +51,7 @@ struct rp_image_options {
 	uint64_t size_bytes;          /* open: a larger size for the pool; 0: the image's own */
 	bool small_pages, lock_memory;
 	bool no_read_ahead;           /* no background reader */
-	bool look_only;               /* open: locked, but nothing is written, not even that a life began; for a look before a fork */
+	bool look_only;               /* open: locked, but nothing is written, not even that a life began */
 	char *message;                /* 512 bytes, or null: one line that says what went wrong, naming the file */
 };
 

@@ -5,6 +5,7 @@
  * as a clean end, before anything is closed.
  */
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -302,6 +303,15 @@ static void detach(struct rp_keep *keep)
 	rp_pool_destroy(keep->pool);
 }
 
+/* A limit on the size of files is an error of a save (EFBIG), not the end of the RAM disk. */
+static void limit_signal_ignore(void)
+{
+	struct sigaction action;
+
+	if (!sigaction(SIGXFSZ, NULL, &action) && action.sa_handler == SIG_DFL)
+		signal(SIGXFSZ, SIG_IGN);
+}
+
 int rp_keep_start(const struct rp_keep_options *options, const struct rp_keep_server *server, struct rp_keep **out,
                   char message[512])
 {
@@ -311,6 +321,7 @@ int rp_keep_start(const struct rp_keep_options *options, const struct rp_keep_se
 	error = options_agree(options, message);
 	if (error)
 		return error;
+	limit_signal_ignore();
 	keep = calloc(1, sizeof(*keep));
 	if (!keep || options_copy(&keep->options, options)) {
 		free(keep);
