@@ -118,7 +118,8 @@ class Server:
 
     def answers(self):
         # nbdkit makes its socket before it forks and starts threads, the plugin its own when all is ready
-        return os.path.exists(self.control_path)
+        with socket.socket(socket.AF_UNIX) as s:
+            return s.connect_ex(self.control_path) == 0
 
     def log(self):
         with open(self.log_path, errors="replace") as f:
