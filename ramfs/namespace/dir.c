@@ -34,35 +34,32 @@ static int dir_save(struct rp_op *op, const struct rp_index *ix, int entries)
 	return 0;
 }
 
-int rp_dir_find(struct rp_op *op, struct rp_fs *fs, rp_object dir, struct rp_name name, struct rp_item *out)
+int rp_dir_find(struct rp_op *op, struct rp_fs *fs, rp_object dir, struct rp_name name, struct rp_item *out,
+		uint64_t *free_key)
 {
 	struct rp_index_path path;
 	struct rp_index ix;
 	int error = dir_open(op, fs, dir, &ix);
 
-	return error ? error : rp_index_find(&ix, name, &path, out, NULL);
+	return error ? error : rp_index_find(&ix, name, &path, out, free_key);
 }
 
-int rp_dir_insert(struct rp_op *op, struct rp_fs *fs, rp_object dir, struct rp_name name, rp_object ino, uint32_t mode)
+int rp_dir_insert(struct rp_op *op, struct rp_fs *fs, rp_object dir, struct rp_name name, uint64_t key, rp_object ino,
+		  uint32_t mode)
 {
-	struct rp_index_path path;
-	struct rp_item item;
-	struct rp_index ix;
-	uint64_t key;
-	int error;
-
-	error = dir_open(op, fs, dir, &ix);
-	if (error)
-		return error;
-	error = rp_index_find(&ix, name, &path, &item, &key);
-	if (error != -ENOENT)
-		return error ? error : -EEXIST;
-	if (key == 0)
-		return -ENOSPC;
-	item = (struct rp_item){
+	struct rp_item item = {
 		.key = key, .ref = ino, .kind = (mode & S_IFMT) >> 12,
 		.name = (const uint8_t *)name.bytes, .name_length = (unsigned)name.length,
 	};
+	struct rp_index ix;
+	int error;
+
+	/* 256 names of one hash are there already. */
+	if (key == 0)
+		return -ENOSPC;
+	error = dir_open(op, fs, dir, &ix);
+	if (error)
+		return error;
 	error = rp_index_insert(&ix, &item);
 	return error ? error : dir_save(op, &ix, 1);
 }

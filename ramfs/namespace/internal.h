@@ -269,9 +269,12 @@ int rp_index_damaged(struct rp_index *ix, rp_page page, const char *what);
 /* ---- Directories (dir.c) ---------------------------------------------------------------------------------------------- */
 
 int rp_index_open(struct rp_op *op, struct rp_fs *fs, rp_object object, const struct rp_record *record, struct rp_index *out);
-int rp_dir_find(struct rp_op *op, struct rp_fs *fs, rp_object dir, struct rp_name name, struct rp_item *out);
-/* -EEXIST. All three change entry_count and tree of the directory's record, not its times. */
-int rp_dir_insert(struct rp_op *op, struct rp_fs *fs, rp_object dir, struct rp_name name, rp_object ino, uint32_t mode);
+int rp_dir_find(struct rp_op *op, struct rp_fs *fs, rp_object dir, struct rp_name name, struct rp_item *out,
+		uint64_t *free_key);
+/* All three change entry_count and tree of the directory's record, not its times. insert: key is what rp_dir_find() gave
+ * for the name in the same operation, when nothing was put into the directory since. */
+int rp_dir_insert(struct rp_op *op, struct rp_fs *fs, rp_object dir, struct rp_name name, uint64_t key, rp_object ino,
+		  uint32_t mode);
 int rp_dir_remove(struct rp_op *op, struct rp_fs *fs, rp_object dir, struct rp_name name, rp_object ino);
 int rp_dir_replace(struct rp_op *op, struct rp_fs *fs, rp_object dir, struct rp_name name, rp_object ino, rp_object by,
 		   uint32_t mode);

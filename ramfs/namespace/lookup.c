@@ -19,7 +19,7 @@ static int name_find(struct rp_op *op, struct rp_fs *fs, rp_object dir, struct r
 		*child = rp_name_is_dot(name) ? dir : rp_record_inode(record)->parent;
 		return *child ? 0 : -ENOENT;
 	}
-	error = rp_dir_find(op, fs, dir, name, &item);
+	error = rp_dir_find(op, fs, dir, name, &item, NULL);
 	if (!error)
 		*child = item.ref;
 	return error;

@@ -94,20 +94,21 @@ static int make_work(struct rp_op *op, struct rp_fs *fs, const struct making *ma
 	const struct rp_record *dir;
 	struct rp_item item;
 	rp_object ino;
+	uint64_t key;
 	int error;
 
 	error = rp_inode_get_dir(op, fs, making->dir, &dir);
 	if (error)
 		return error;
 	/* Before anything is made, so that an existing name is told as such even when there is no room. */
-	error = rp_dir_find(op, fs, making->dir, making->name, &item);
+	error = rp_dir_find(op, fs, making->dir, making->name, &item, &key);
 	if (error != -ENOENT)
 		return error ? error : -EEXIST;
 	if (S_ISDIR(making->mode) && rp_record_inode(dir)->nlink >= RP_LINK_MAX)
 		return -EMLINK;
 	error = inode_make(op, fs, making, dir, &ino);
 	if (!error)
-		error = rp_dir_insert(op, fs, making->dir, making->name, ino, making->mode);
+		error = rp_dir_insert(op, fs, making->dir, making->name, key, ino, making->mode);
 	if (!error)
 		error = rp_inode_touch_dir(op, making->dir, making->now, S_ISDIR(making->mode) ? 1 : 0);
 	return error ? error : attr_of_new(op, fs, ino, out);
@@ -254,19 +255,20 @@ static int link_work(struct rp_op *op, struct rp_fs *fs, struct rp_locks *locks,
 {
 	const struct rp_record *record;
 	struct rp_item item;
+	uint64_t key;
 	int error;
 
 	error = rp_inode_get_dir(op, fs, dir, &record);
 	if (error)
 		return error;
-	error = rp_dir_find(op, fs, dir, name, &item);
+	error = rp_dir_find(op, fs, dir, name, &item, &key);
 	if (error != -ENOENT)
 		return error ? error : -EEXIST;
 	error = link_count_up(op, fs, locks, ino, dir, now);
 	if (!error)
 		error = rp_inode_get(op, fs, ino, 0, &record);
 	if (!error)
-		error = rp_dir_insert(op, fs, dir, name, ino, rp_record_inode(record)->mode);
+		error = rp_dir_insert(op, fs, dir, name, key, ino, rp_record_inode(record)->mode);
 	if (!error)
 		error = rp_inode_touch_dir(op, dir, now, 0);
 	return error ? error : attr_of_new(op, fs, ino, out);

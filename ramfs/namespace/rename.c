@@ -21,15 +21,15 @@ struct renaming {
 };
 
 static int names_find(struct rp_op *op, struct rp_fs *fs, const struct renaming *r, struct rp_item *source,
-		      struct rp_item *target)
+		      struct rp_item *target, uint64_t *key)
 {
-	int error = rp_dir_find(op, fs, r->dir, r->name, source);
+	int error = rp_dir_find(op, fs, r->dir, r->name, source, NULL);
 
 	if (error)
 		return error;
 	target->ref = 0;
 	target->kind = 0;
-	error = rp_dir_find(op, fs, r->to_dir, r->to_name, target);
+	error = rp_dir_find(op, fs, r->to_dir, r->to_name, target, key);
 	if (error == -ENOENT) {
 		const struct rp_record *record;
 
@@ -43,7 +43,7 @@ static int names_find(struct rp_op *op, struct rp_fs *fs, const struct renaming 
 static int peek_work(struct rp_op *op, struct rp_fs *fs, struct renaming *r)
 {
 	struct rp_item source, target;
-	int error = names_find(op, fs, r, &source, &target);
+	int error = names_find(op, fs, r, &source, &target, NULL);
 
 	if (error)
 		return error;
@@ -189,7 +189,7 @@ static int target_drop(struct rp_op *op, struct rp_fs *fs, struct rp_locks *lock
 }
 
 static int move(struct rp_op *op, struct rp_fs *fs, struct rp_locks *locks, const struct renaming *r, uint32_t mode,
-		const struct rp_inode *target)
+		const struct rp_inode *target, uint64_t key)
 {
 	bool source_dir = S_ISDIR(mode), target_dir = target && S_ISDIR(target->mode);
 	int error;
@@ -210,7 +210,7 @@ static int move(struct rp_op *op, struct rp_fs *fs, struct rp_locks *locks, cons
 	if (target)
 		error = rp_dir_replace(op, fs, r->to_dir, r->to_name, r->target, r->source, mode);
 	else
-		error = rp_dir_insert(op, fs, r->to_dir, r->to_name, r->source, mode);
+		error = rp_dir_insert(op, fs, r->to_dir, r->to_name, key, r->source, mode);
 	if (!error && r->flags & RENAME_WHITEOUT)
 		error = whiteout(op, fs, r);
 	else if (!error)
@@ -226,10 +226,11 @@ static int rename_work(struct rp_op *op, struct rp_fs *fs, struct rp_locks *lock
 {
 	const struct rp_record *record, *target = NULL;
 	struct rp_item source_item, target_item;
+	uint64_t key = 0;
 	uint32_t mode;
 	int error;
 
-	error = names_find(op, fs, r, &source_item, &target_item);
+	error = names_find(op, fs, r, &source_item, &target_item, &key);
 	if (error)
 		return error;
 	if (source_item.ref != r->source || target_item.ref != r->target || r->tree_id != rp_pool_tree_id(fs->pool))
@@ -249,7 +250,7 @@ static int rename_work(struct rp_op *op, struct rp_fs *fs, struct rp_locks *lock
 		return rp_fs_damaged(fs, r->source, "a name with another type than its inode");
 	if (r->flags & RENAME_EXCHANGE)
 		return exchange(op, fs, r, mode, rp_record_inode(target)->mode);
-	return move(op, fs, locks, r, mode, target ? rp_record_inode(target) : NULL);
+	return move(op, fs, locks, r, mode, target ? rp_record_inode(target) : NULL, key);
 }
 
 static int rename_try(struct rp_fs *fs, struct renaming *r, struct rp_locks *locks)

@@ -16,7 +16,7 @@ static int unlink_work(struct rp_op *op, struct rp_fs *fs, struct rp_locks *lock
 	struct rp_item item;
 	int error;
 
-	error = rp_dir_find(op, fs, removing->dir, removing->name, &item);
+	error = rp_dir_find(op, fs, removing->dir, removing->name, &item, NULL);
 	if (error)
 		return error;
 	removing->child = item.ref;
