@@ -95,7 +95,8 @@ static void again_watch(void *context, enum disk_operation operation)
 static void again_check(struct life *life, struct disk *disk, const struct world_state *before,
                         const struct world_state *after, uint64_t generation)
 {
-	struct rp_image_options options = { .io = disk_io(disk), .hooks = &hooks, .no_read_ahead = true, .message = life->message };
+	struct rp_image_options options = { .io = disk_io(disk), .hooks = &hooks, .no_read_ahead = true, .small_pages = true,
+		.message = life->message };
 	struct rp_image_status status;
 	struct rp_image *image;
 	struct rp_pool *pool;
@@ -141,7 +142,8 @@ static void next_commit(struct life *life, struct disk *disk, struct rp_pool *po
 
 static void image_check(struct life *life, struct disk *disk)
 {
-	struct rp_image_options options = { .io = disk_io(disk), .hooks = &hooks, .no_read_ahead = true, .message = life->message };
+	struct rp_image_options options = { .io = disk_io(disk), .hooks = &hooks, .no_read_ahead = true, .small_pages = true,
+		.message = life->message };
 	const struct world_state *found;
 	struct rp_image_status status;
 	struct rp_image *image;
@@ -294,7 +296,8 @@ static void life_begin(struct life *life)
 	life->disk = disk_new(life->seed);
 	life->world.random = life->seed ^ UINT64_C(0x5bd1e995);
 	life->options = (struct rp_image_options){
-		.io = disk_io(life->disk), .hooks = &hooks, .no_read_ahead = true, .message = life->message, .codec_set = true,
+		.io = disk_io(life->disk), .hooks = &hooks, .no_read_ahead = true, .small_pages = true,
+		.message = life->message, .codec_set = true,
 		.codec = (enum rp_codec)(life->seed % 3), .keep = 1 + (unsigned)(life->seed % 4),
 	};
 	disk_short_set(life->disk, life->seed % 2);

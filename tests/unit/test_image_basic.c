@@ -31,7 +31,8 @@ static const struct rp_hooks hooks = { .log = quiet };
 static struct rp_image_options options_for(struct disk *disk)
 {
 	return (struct rp_image_options){
-		.io = disk ? disk_io(disk) : NULL, .hooks = &hooks, .no_read_ahead = true, .message = message,
+		.io = disk ? disk_io(disk) : NULL, .hooks = &hooks, .no_read_ahead = true, .small_pages = true,
+		.message = message,
 	};
 }
 
