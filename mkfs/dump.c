@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <getopt.h>
+#include <locale.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -257,6 +258,7 @@ int main(int argc, char **argv)
 
 	if (error)
 		return error - 1;
+	setlocale(LC_CTYPE, "C.UTF-8"); /* names are bytes here and UTF-8 in archives */
 	rest = argc - optind - 1;
 	command = command_find(rest ? argv[optind + 1] : "info");
 	if (!command) {

@@ -133,6 +133,47 @@ static int times_set(struct rp_fs *fs, rp_object ino, const struct rp_attr *from
 	return rp_fs_setattr(fs, ino, RP_SET_ATIME | RP_SET_MTIME, from, &ignored);
 }
 
+static int hex_digit(char c)
+{
+	static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+	const char *at = c ? strchr(digits, c) : NULL;
+
+	return at ? (int)(at - digits) % 16 : -1;
+}
+
+/* Archives of libarchive have each attribute twice, and in one of the two notations "%20" stands for a space, which the
+ * other's reader takes as it is. Where both are there with the same value, the encoded one was never meant. */
+static int xattr_twin_drop(struct tar *t, rp_object ino, const char *name, const void *value, size_t size)
+{
+	char decoded[256], *to = decoded;
+	const char *from = name;
+	void *other;
+	ssize_t n;
+	int error = 0;
+
+	if (!strchr(name, '%') || strlen(name) >= sizeof(decoded))
+		return 0;
+	while (*from) {
+		if (*from == '%' && hex_digit(from[1]) >= 0 && hex_digit(from[2]) >= 0) {
+			*to++ = (char)(hex_digit(from[1]) << 4 | hex_digit(from[2]));
+			from += 3;
+		} else {
+			*to++ = *from++;
+		}
+	}
+	*to = 0;
+	if (!strcmp(name, decoded))
+		return 0;
+	other = malloc(size + 1);
+	if (!other)
+		return -ENOMEM;
+	n = rp_fs_xattr_get(t->fs, ino, decoded, other, size);
+	if (n == (ssize_t)size && !memcmp(other, value, size))
+		error = rp_fs_xattr_remove(t->fs, ino, name);
+	free(other);
+	return error == -ENODATA ? 0 : error;
+}
+
 static int xattrs_set(struct tar *t, rp_object ino, struct archive_entry *entry)
 {
 	const void *value;
@@ -148,6 +189,12 @@ static int xattrs_set(struct tar *t, rp_object ino, struct archive_entry *entry)
 		error = rp_fs_xattr_set(t->fs, ino, name, value, size, 0, false);
 		if (error == -EOPNOTSUPP || error == -EPERM)
 			continue;
+		if (error)
+			return error;
+	}
+	archive_entry_xattr_reset(entry);
+	while (archive_entry_xattr_next(entry, &name, &value, &size) == ARCHIVE_OK) {
+		error = xattr_twin_drop(t, ino, name, value, size);
 		if (error)
 			return error;
 	}
@@ -360,7 +407,7 @@ static int entries_read(struct tar *t)
 			return error;
 	}
 	if (result != ARCHIVE_EOF)
-		return fault(t, -EINVAL, "%.400s", archive_error_string(t->archive));
+		return fault(t, -EINVAL, "the archive is damaged: %.300s", archive_error_string(t->archive));
 	return 0;
 }
 
@@ -391,8 +438,10 @@ int rp_fill_from_tar(struct rp_filling *filling, const char *path)
 		return fault(&t, -ENOMEM, "out of memory");
 	archive_read_support_filter_all(t.archive);
 	archive_read_support_format_all(t.archive);
-	if (archive_read_open_filename(t.archive, strcmp(path, "-") ? path : NULL, 1 << 16) != ARCHIVE_OK)
-		error = fault(&t, -EINVAL, "%.400s", archive_error_string(t.archive));
+	if (strcmp(path, "-") && access(path, R_OK))
+		error = fault(&t, -errno, "%.300s: %s", path, strerror(errno));
+	else if (archive_read_open_filename(t.archive, strcmp(path, "-") ? path : NULL, 1 << 16) != ARCHIVE_OK)
+		error = fault(&t, -EINVAL, "%.200s: not an archive: %.200s", path, archive_error_string(t.archive));
 	else
 		error = entries_read(&t);
 	if (!error)

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <getopt.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -292,6 +293,7 @@ int main(int argc, char **argv)
 
 	if (error)
 		return error - 1;
+	setlocale(LC_CTYPE, "C.UTF-8"); /* names are bytes here and UTF-8 in archives */
 	if (!target_is_fit(&m))
 		return 1;
 	if (!m.size_bytes && rp_size_parse("50%", true, &m.size_bytes)) {

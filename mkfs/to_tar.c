@@ -263,8 +263,6 @@ static int tar_begin(struct tar *t, const char *output)
 	    archive_write_add_filter_none(t->archive) != ARCHIVE_OK)
 		return broken(t);
 	archive_entry_linkresolver_set_strategy(t->links, archive_format(t->archive));
-	/* "UTF-8" would be tried otherwise, and names that are none refused. */
-	archive_write_set_options(t->archive, "hdrcharset=BINARY");
 	if (archive_write_open_filename(t->archive, output) != ARCHIVE_OK)
 		return broken(t);
 	return 0;

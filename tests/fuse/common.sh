@@ -88,6 +88,56 @@ tmpfs_mount() {
 	mount -t tmpfs -o "$2" "$1" "$dir" || skip "no tmpfs can be mounted"
 }
 
+# Files that are awkward to copy: holes, odd names, times, links, attributes, devices, modes.
+awkward_tree() {
+	/usr/bin/python3 - "$1" <<'END'
+import os, stat, sys
+os.chdir(sys.argv[1])
+def put(name, *pieces, size=0):
+    fd = os.open(name, os.O_CREAT | os.O_WRONLY, 0o644)
+    for at, data in pieces:
+        os.pwrite(fd, data, at)
+    if size:
+        os.ftruncate(fd, size)
+    os.close(fd)
+put("empty")
+put("one", (0, b"x"))
+put("page", (0, b"p" * 4096))
+put("sparse", (1 << 20, b"middle"), (10 << 20, b"far"), size=(20 << 20) + 17)
+put("huge", ((1 << 41) + 5, b"end"), size=1 << 42)
+put("hole at end", (0, b"a" * 5000), size=3 << 20)
+put("zeroes", (0, b"\0" * 200000))
+for i, name in enumerate([b"new\nline", b"\xff\xfe\x01", b"-n", b" ", b"*", b"\\", "grüße".encode(), b"n" * 255]):
+    put(name, (0, b"%d" % i))
+for i in range(5):
+    os.link("page", "link %d" % i)
+os.symlink("page", "short")
+os.symlink("/" + "long/" * 200, "long")
+os.symlink("x" * 88, "88")
+os.symlink("x" * 89, "89")
+os.mkfifo("fifo", 0o640)
+os.mknod("null", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+os.mknod("block", 0o600 | stat.S_IFBLK, os.makedev(4000, 300000))
+os.mknod("socket", 0o600 | stat.S_IFSOCK)
+os.mkdir("dir", 0o700)
+os.mkdir("dir/below", 0o3775)
+put("dir/below/file", (0, b"deep"))
+put("modes", (0, b"m"))
+os.chown("modes", 61001, 61002)
+os.chmod("modes", 0o6751)
+os.setxattr("one", "user.small", b"v")
+os.setxattr("one", "user.large", os.urandom(3000))
+os.setxattr("one", "trusted.t", b"\0\1\2")
+os.setxattr("dir", "user.of dir", b"d")
+for i in range(40):
+    os.setxattr("page", "user.many.%d" % i, b"%d" % i)
+os.utime("empty", ns=(1, 999999999))
+os.utime("one", ns=(-5 * 10**9, 2**33 * 10**9 + 123456789))
+os.utime("short", ns=(3, 4 * 10**9 + 5), follow_symlinks=False)
+os.utime("dir", ns=(0, 10**18))
+END
+}
+
 # The tree as text: types, modes, owners, sizes, times, links, targets, contents, attributes. Sorted by name.
 # Directories' sizes are the filesystem's own.
 tree_text() {
