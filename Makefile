@@ -88,8 +88,8 @@ PLUGIN := $(if $(NBD_SRC),$(B)/nbdkit-rampool-plugin.so)
 MKFS_PROGS := $(patsubst mkfs/%.c,$(B)/%.rampool,$(MKFS_MAINS))
 PROGRAMS := $(RAMPOOL) $(PLUGIN) $(MKFS_PROGS)
 
-# A test is each C file with a main; the others of its folder are shared by the tests of that folder. A folder below
-# that with C files is one more program, of the folder's name.
+# A test is each C file with a main; the others of its folder are an archive that the tests of that folder take from. A
+# folder below that with C files is one more program, of the folder's name.
 TEST_KINDS := unit model crash fuzz fuse nbd
 TEST_ALL_SRC := $(wildcard $(addsuffix /*.c,$(addprefix tests/,$(TEST_KINDS))))
 TEST_MAINS := $(if $(TEST_ALL_SRC),$(shell grep -lE '^(int[[:space:]])?main\>' $(TEST_ALL_SRC) /dev/null))
@@ -166,16 +166,22 @@ $(MKFS_PROGS): $(B)/%.rampool: $(B)/obj/mkfs/%.o $(MKFS_LIB) $(CORE_LIBS)
 # Clients of a mount need none of the libraries under test; the other kinds call them directly.
 TEST_LIBS_fuse := -lacl
 TEST_LIBS_nbd := -lnbd
-# $(1) is the kind, $(2) the program's path without the build folder, $(3) its sources.
+# $(1) is the kind, $(2) the program's path without the build folder, $(3) its sources, $(4) an archive of its folder.
 define test_program
-$(B)/$(2): $(call obj,$(3)) $(TEST_LIB) $(if $(filter fuse,$(1)),,$(MKFS_LIB) $(CORE_LIBS))
+$(B)/$(2): $(call obj,$(3)) $(4) $(TEST_LIB) $(if $(filter fuse,$(1)),,$(MKFS_LIB) $(CORE_LIBS))
 	$$(say) LINK $$@
 	@mkdir -p $$(@D)
 	$$(call link,,$(TEST_LIBS_$(1)) $(if $(filter fuse,$(1)),,-larchive) $(LIBS))
 
 endef
-test_kind = $(foreach t,$(filter tests/$(1)/%,$(TEST_MAINS)), \
-	$(call test_program,$(1),$(t:.c=),$(t) $(filter tests/$(1)/%,$(TEST_PARTS))))
+define test_archive
+$(B)/tests/lib$(1).a: $(call obj,$(filter tests/$(1)/%,$(TEST_PARTS)))
+	$$(archive)
+
+endef
+test_parts = $(if $(filter tests/$(1)/%,$(TEST_PARTS)),$(B)/tests/lib$(1).a)
+test_kind = $(if $(call test_parts,$(1)),$(call test_archive,$(1))) $(foreach t,$(filter tests/$(1)/%,$(TEST_MAINS)), \
+	$(call test_program,$(1),$(t:.c=),$(t),$(call test_parts,$(1))))
 test_folders = $(foreach d,$(filter tests/$(1)/%,$(TEST_DIRS)),$(call test_program,$(1),$(d),$(wildcard $(d)/*.c)))
 $(foreach k,$(TEST_KINDS),$(eval $(call test_kind,$(k)))$(eval $(call test_folders,$(k))))
 
