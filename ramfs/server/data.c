@@ -155,8 +155,10 @@ int rp_seek(struct rp_server *server, fuse_ino_t number, off_t offset, int whenc
 
 	if (error)
 		return error;
-	if (!node.fs || offset < 0)
+	if (!node.fs)
 		return -EINVAL;
+	if (offset < 0) /* as every file system of Linux has it */
+		return -ENXIO;
 	return rp_fs_seek(node.fs, node.object, (uint64_t)offset, whence, out);
 }
 
