@@ -37,7 +37,7 @@ struct rp_keep {
 	struct rp_image *image;         /* null: memory alone */
 	bool fresh;                     /* made now, not opened */
 
-	/* `lock` guards these; held for a few instructions, also while a status of the image is read, never while
+	/* `lock` guards these; held for some instructions, also while a status of the image is read, never while
 	 * waiting for a commit. It is the innermost lock here. */
 	pthread_mutex_t lock;
 	pthread_cond_t wake;            /* of the saving thread; by the monotonic clock */
@@ -69,7 +69,7 @@ void rp_saver_stop(struct rp_keep *keep);
 /* A thread with every signal blocked: signals are the main thread's. 0 or -errno. */
 int rp_thread_start(pthread_t *out, const pthread_attr_t *attr, void *(*run)(void *), void *context);
 
-/* A pool's new size. What an image holds counts in full, though it may not have been read yet. -ENOSPC: more is used. */
+/* A pool's new size. What an image holds counts in full, also what was not read yet. -ENOSPC: more is used. */
 int rp_keep_resize(struct rp_pool *pool, uint64_t size_bytes, uint64_t *used_bytes);
 
 void rp_keep_status_print(struct rp_keep *keep, FILE *to);
