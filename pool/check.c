@@ -165,12 +165,14 @@ static void check_frames(struct check *c)
 		if (refs != c->refs[f])
 			fault(c, "I1: frame %llu has %u references, %u entries name it", (unsigned long long)f, refs, c->refs[f]);
 		if (out != (refs > 0))
-			fault(c, "I9: frame %llu is %s the arena with %u references", (unsigned long long)f, out ? "out of" : "in", refs);
+			fault(c, "I9: frame %llu is %s the arena with %u references", (unsigned long long)f, out ? "out of" : "in",
+			      refs);
 		if (!refs && rp_frame_kind(c->pool, (rp_frame)f) != RP_KIND_FREE)
 			fault(c, "I9: frame %llu is free and has a kind", (unsigned long long)f);
 	}
 	if (used != arena->taken)
-		fault(c, "I2: %llu frames are out, the budget says %llu", (unsigned long long)used, (unsigned long long)arena->taken);
+		fault(c, "I2: %llu frames are out, the budget says %llu", (unsigned long long)used,
+		      (unsigned long long)arena->taken);
 }
 
 static const struct rp_header *live_header(struct check *c)

@@ -85,7 +85,8 @@ static int commits_find(struct rp_store *store, struct found *found, const struc
 	if (!error && !found->count)
 		error = -EIO;
 	if (error)
-		rp_image_say(says, error, "%s: %s", store->path, error == -EIO ? "damaged: no commit can be read" : strerror(-error));
+		rp_image_say(says, error, "%s: %s", store->path,
+		             error == -EIO ? "damaged: no commit can be read" : strerror(-error));
 	return error;
 }
 
@@ -343,7 +344,7 @@ int rp_image_verify(const char *path, const struct rp_image_options *options, st
 	return error;
 }
 
-/* ---- Going back --------------------------------------------------------------------------------------------------------------- */
+/* ---- Going back -------------------------------------------------------------------------------------------------------------- */
 
 static int root_publish(struct rp_store *store, rp_addr addr)
 {
@@ -397,7 +398,7 @@ int rp_image_roll_back(const char *path, uint64_t generation, const struct rp_im
 	return error;
 }
 
-/* ---- For dump -------------------------------------------------------------------------------------------------------------------- */
+/* ---- For dump ---------------------------------------------------------------------------------------------------------------- */
 
 static void hex(const uint8_t *bytes, size_t size, char *to)
 {
@@ -419,14 +420,16 @@ static void super_describe(const struct rp_super *s, unsigned slot, bool newest,
 	snprintf(text, sizeof(text), "  file %s, pool %s, label \"%.32s\", pool of %" PRIu64 " bytes", id, uuid, s->label,
 	         s->size_bytes);
 	line(context, text);
-	snprintf(text, sizeof(text), "  features: compat %" PRIx64 ", ro_compat %" PRIx64 ", incompat %" PRIx64 "; codec %s; keep %u"
+	snprintf(text, sizeof(text),
+	         "  features: compat %" PRIx64 ", ro_compat %" PRIx64 ", incompat %" PRIx64 "; codec %s; keep %u"
 	         "; written by %.40s", s->compat, s->ro_compat, s->incompat, rp_codec_name((enum rp_codec)s->codec), s->keep,
 	         s->writer);
 	line(context, text);
 	for (unsigned i = 0; i < RP_FEATURE_NAMES; i++) {
 		if (!s->names[i].word)
 			continue;
-		snprintf(text, sizeof(text), "  feature word %u bit %u: %.30s", s->names[i].word, s->names[i].bit, s->names[i].name);
+		snprintf(text, sizeof(text), "  feature word %u bit %u: %.30s", s->names[i].word, s->names[i].bit,
+		         s->names[i].name);
 		line(context, text);
 	}
 }

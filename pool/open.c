@@ -326,8 +326,8 @@ static int roots_find(struct rp_image *image, const struct rp_image_options *opt
 			why = "breaks the order";
 		}
 		if (error)
-			return rp_image_say(options, error, "%s: damaged: the root before commit %" PRIu64 ": %s", image->path, before,
-			                    why);
+			return rp_image_say(options, error, "%s: damaged: the root before commit %" PRIu64 ": %s", image->path,
+			                    before, why);
 	}
 	if (wanted->generation != generation)
 		return rp_image_say(options, -ESRCH, "%s: has no commit %" PRIu64 " any more", image->path, generation);

@@ -116,7 +116,7 @@ static void again_check(struct life *life, struct disk *disk, const struct world
 	life->seconds++;
 }
 
-/* ---- One image ---------------------------------------------------------------------------------------------------------------- */
+/* ---- One image --------------------------------------------------------------------------------------------------------------- */
 
 /* It came up: it must take the next commit, and give it back. */
 static void next_commit(struct life *life, struct disk *disk, struct rp_pool *pool, struct rp_image *image,
@@ -185,7 +185,7 @@ static void watch(void *context, enum disk_operation operation)
 		image_check(life, disk_crash(life->disk, random_next(&life->random)));
 }
 
-/* ---- One life ----------------------------------------------------------------------------------------------------------------- */
+/* ---- One life ---------------------------------------------------------------------------------------------------------------- */
 
 static void attempt_begin(struct life *life)
 {
