@@ -24,4 +24,14 @@ static inline uint64_t number_from_environment(const char *name, uint64_t otherw
 	return text && *text ? strtoull(text, NULL, 0) : otherwise;
 }
 
+/* How often to do something that is done `normal` times: a tenth under the sanitizers; RP_TEST_STEPS is a percentage. */
+static inline uint64_t steps_scaled(uint64_t normal)
+{
+	const char *mode = getenv("RP_MODE");
+	uint64_t percent = number_from_environment("RP_TEST_STEPS", mode && (mode[0] == 'a' || mode[0] == 't') ? 10 : 100);
+	uint64_t steps = normal * percent / 100;
+
+	return steps ? steps : 1;
+}
+
 #endif
