@@ -59,28 +59,31 @@ static int device_check(char message[512])
 	return -error;
 }
 
+static int path_error(const char *path, int error, char message[512])
+{
+	const char *why = strerror(-error);
+
+	if (error == -ENOTCONN)
+		why = "a FUSE mount whose server is gone; unmount it first (umount -l)";
+	snprintf(message, 512, "%s: %s", path, why);
+	return error;
+}
+
 int rp_mount_check(const struct rp_mount_options *options, char message[512])
 {
 	const char *path = options->mountpoint;
 	struct stat st;
 	int empty;
 
-	if (stat(path, &st)) {
-		int error = errno;
-
-		snprintf(message, 512, "%s: %s", path, error == ENOTCONN ?
-		         "a FUSE mount whose server is gone; unmount it first (umount -l)" : strerror(error));
-		return -error;
-	}
+	if (stat(path, &st))
+		return path_error(path, -errno, message);
 	if (!S_ISDIR(st.st_mode)) {
 		snprintf(message, 512, "%s: not a directory", path);
 		return -ENOTDIR;
 	}
 	empty = options->nonempty ? 1 : directory_is_empty(path);
-	if (empty < 0) {
-		snprintf(message, 512, "%s: %s", path, strerror(-empty));
-		return empty;
-	}
+	if (empty < 0)
+		return path_error(path, empty, message);
 	if (!empty) {
 		snprintf(message, 512, "%s: not empty (mount over it with -o nonempty)", path);
 		return -ENOTEMPTY;
