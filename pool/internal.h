@@ -296,8 +296,9 @@ void rp_reclaimer_stop(struct rp_pool *pool);
 /* ---- Undo (undo.c) ---------------------------------------------------------------------------------------------------- */
 
 int rp_undo_bytes(struct rp_op *op, void *where, size_t length);                 /* bytes about to change */
-/* A map's entry was changed from old to new: undo puts old back, drops new, and corrects *page_count by -delta. */
-int rp_undo_entry(struct rp_op *op, _Atomic rp_entry *where, rp_entry old, rp_entry new, uint64_t *page_count, int delta);
+struct rp_map;
+/* The map's entry for a page was changed from old to new: undo puts old back, drops new, and corrects page_count by -delta. */
+int rp_undo_entry(struct rp_op *op, const struct rp_map *map, _Atomic rp_entry *where, rp_entry old, rp_entry new, int delta);
 int rp_undo_add(struct rp_op *op, size_t header_offset, int64_t delta);
 int rp_undo_create(struct rp_op *op, rp_object object);
 int rp_finish_remove(struct rp_op *op, rp_object object);                        /* when kept */

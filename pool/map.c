@@ -256,7 +256,7 @@ static int fill_hole(struct rp_op *op, const struct rp_map *map, _Atomic rp_entr
 		/* Taken back last to first: the entry goes, then the nodes that are empty without it. */
 		error = rp_finish_prune(op, map->object, page);
 		if (!error)
-			error = rp_undo_entry(op, at, 0, rp_entry_from_frame(*out, 0), map->page_count, 1);
+			error = rp_undo_entry(op, map, at, 0, rp_entry_from_frame(*out, 0), 1);
 		if (error) {
 			rp_frame_put(op, *out);
 			return error;

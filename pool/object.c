@@ -381,7 +381,7 @@ int rp_page_drop(struct rp_op *op, rp_object object, rp_page page)
 	if (!error)
 		error = rp_finish_put(op, rp_entry_frame(e));
 	if (!error)
-		error = rp_undo_entry(op, at, e, 0, map.page_count, -1);
+		error = rp_undo_entry(op, &map, at, e, 0, -1);
 	if (error)
 		return error;
 	atomic_store(at, 0);

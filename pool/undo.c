@@ -21,6 +21,7 @@ struct rp_undo {
 			rp_entry old, new; /* ENTRY */
 			uint64_t *page_count;
 			int delta;
+			bool root;         /* it stood in the record: page 0 was all that the map could hold */
 		};
 		struct {
 			rp_object object;  /* CREATE, REMOVE, PRUNE */
@@ -88,14 +89,14 @@ int rp_undo_bytes(struct rp_op *op, void *where, size_t length)
 	return 0;
 }
 
-int rp_undo_entry(struct rp_op *op, _Atomic rp_entry *where, rp_entry old, rp_entry new, uint64_t *page_count, int delta)
+int rp_undo_entry(struct rp_op *op, const struct rp_map *map, _Atomic rp_entry *where, rp_entry old, rp_entry new, int delta)
 {
 	struct rp_undo *u;
 	int error = push(op, &u);
 
 	if (!error)
-		*u = (struct rp_undo){ .type = UNDO_ENTRY, .where = (void *)where, .old = old, .new = new, .page_count = page_count,
-			               .delta = delta };
+		*u = (struct rp_undo){ .type = UNDO_ENTRY, .where = (void *)where, .old = old, .new = new,
+			               .page_count = map->page_count, .delta = delta, .root = where == map->root };
 	return error;
 }
 
@@ -161,12 +162,16 @@ static void undo_header_add(struct rp_op *op, size_t offset, int64_t delta)
 
 static void undo_entry(struct rp_op *op, const struct rp_undo *u)
 {
+	/* A map that had no node may have grown since: what stands in the record then are nodes, with the page, if one came,
+	 * below them and nothing else, for later changes are taken back already. All of that goes. */
 	rp_entry seen = u->new;
 
-	if (!atomic_compare_exchange_strong((_Atomic rp_entry *)u->where, &seen, u->old))
+	if (u->root)
+		seen = atomic_exchange((_Atomic rp_entry *)u->where, u->old);
+	else if (!atomic_compare_exchange_strong((_Atomic rp_entry *)u->where, &seen, u->old))
 		return;
-	if (rp_entry_is_frame(u->new))
-		rp_frame_put(op, rp_entry_frame(u->new));
+	if (rp_entry_is_frame(seen))
+		rp_frame_put(op, rp_entry_frame(seen));
 	if (u->page_count)
 		__atomic_sub_fetch(u->page_count, (uint64_t)(int64_t)u->delta, __ATOMIC_RELAXED);
 }
