@@ -82,6 +82,8 @@ static void c_statx(struct world *w)
 	done(w, 0);
 	/* More than was asked for may come; what was asked for must. */
 	both = st.stx_mask & mask & (STATX_BASIC_STATS | STATX_BTIME);
+	if (flag == AT_STATX_DONT_SYNC && !compares(w, FIELD_UNSYNCED_BTIME))
+		both &= ~STATX_BTIME;
 	say(w, " mask %x mode %o", both, st.stx_mode & S_IFMT);
 	if (both & STATX_SIZE && (!S_ISDIR(st.stx_mode) || compares(w, FIELD_DIR_SIZE)))
 		say(w, " size %llu", (unsigned long long)st.stx_size);
@@ -150,11 +152,18 @@ static uid_t any_uid(struct world *w)
 	return uid;
 }
 
+static gid_t any_gid(struct world *w, uid_t uid)
+{
+	gid_t gid = any_uid(w);
+
+	return uid == (uid_t)-1 && gid == (gid_t)-1 && !compares(w, FIELD_CHOWN_OF_NOTHING) ? 61001 : gid;
+}
+
 static void c_chown(struct world *w)
 {
 	const char *path = any_path(w);
 	uid_t uid = any_uid(w);
-	gid_t gid = any_uid(w);
+	gid_t gid = any_gid(w, uid);
 	bool follow = one_in(w, 2);
 
 	watch_path(w, path);
@@ -166,7 +175,7 @@ static void c_fchown(struct world *w)
 {
 	struct slot *slot = any_slot(w, 0);
 	uid_t uid = any_uid(w);
-	gid_t gid = any_uid(w);
+	gid_t gid = any_gid(w, uid);
 
 	watch_fd(w, slot->fd);
 	done(w, fchown(slot->fd, uid, gid));
@@ -178,7 +187,7 @@ static void c_fchownat(struct world *w)
 	int dir = any_dirfd(w);
 	const char *path = any_path(w);
 	uid_t uid = any_uid(w);
-	gid_t gid = any_uid(w);
+	gid_t gid = any_gid(w, uid);
 
 	done(w, fchownat(dir, path, uid, gid, one_in(w, 2) ? AT_SYMLINK_NOFOLLOW : 0));
 }

@@ -306,7 +306,11 @@ static void say_time(struct world *w, const char *name, const struct timespec *t
 
 void say_stat(struct world *w, const struct stat *st)
 {
-	say(w, " mode=%o nlink=%lu uid=%u gid=%u", st->st_mode, (unsigned long)st->st_nlink, st->st_uid, st->st_gid);
+	mode_t mode = st->st_mode;
+
+	if (S_ISREG(mode) && !(mode & S_IXGRP) && !compares(w, FIELD_SGID_WITHOUT_X))
+		mode &= ~(mode_t)S_ISGID;
+	say(w, " mode=%o nlink=%lu uid=%u gid=%u", mode, (unsigned long)st->st_nlink, st->st_uid, st->st_gid);
 	if (!S_ISDIR(st->st_mode) || compares(w, FIELD_DIR_SIZE))
 		say(w, " size=%lld", (long long)st->st_size);
 	if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode))
