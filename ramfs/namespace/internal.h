@@ -324,8 +324,8 @@ int rp_inode_kill_priv(struct rp_op *op, struct rp_fs *fs, rp_object ino, const 
 int rp_file_get(struct rp_op *op, struct rp_fs *fs, rp_object ino, uint64_t generation, const struct rp_record **out);
 /* Finish what a shrinking left (N8). Inode exclusive, outside operations. */
 int rp_file_trim(struct rp_fs *fs, rp_object ino, uint64_t generation);
-/* Change the size (inode exclusive, outside operations); touch: also mtime and ctime. */
-int rp_file_resize(struct rp_fs *fs, rp_object ino, uint64_t generation, uint64_t size_bytes, const struct rp_time *touch);
+/* Change the size: the last step of an operation, between two rp_file_trim(). Times are the caller's. */
+int rp_file_resize(struct rp_op *op, rp_object ino, uint64_t size_bytes);
 /* Write a piece, growing the file where it must. Inode exclusive, N8 finished. *done on success: at least 1. */
 int rp_file_write_exclusive(struct rp_fs *fs, rp_object ino, uint64_t generation, uint64_t offset, const void *from,
 			    size_t size, unsigned flags, size_t *done);

@@ -84,7 +84,10 @@ static int setattr_work(struct rp_op *op, struct rp_fs *fs, const struct setting
 	if (setting->set & RP_SET_GID)
 		inode->gid = setting->from->gid;
 	times_set(inode, setting);
+	/* Ours since it was edited: from here on it stays where it is. */
 	error = rp_inode_get(op, fs, setting->ino, 0, &record);
+	if (!error && setting->set & RP_SET_SIZE)
+		error = rp_file_resize(op, setting->ino, setting->from->size_bytes);
 	if (!error && out)
 		rp_attr_fill(fs, setting->ino, record, out);
 	return error;
@@ -101,11 +104,33 @@ static int size_check(struct rp_op *op, struct rp_fs *fs, const struct setting *
 	return setting->from->size_bytes > RP_FILE_SIZE_MAX ? -EFBIG : 0;
 }
 
+static int size_set(struct rp_fs *fs, const struct setting *setting, struct rp_attr *out)
+{
+	uint64_t generation = 0;
+	struct rp_op op;
+	int error, trim;
+
+	RP_RUN(op, fs, RP_OP_READ, error, size_check(&op, fs, setting, &generation));
+	if (!error)
+		error = rp_file_trim(fs, setting->ino, generation);
+	if (!error)
+		RP_RUN(op, fs, RP_OP_RESERVE, error, setattr_work(&op, fs, setting, out));
+	if (error)
+		return error;
+	/* The file is as long as it was asked to be; pages that could not go now go before it grows again. */
+	trim = rp_file_trim(fs, setting->ino, generation);
+	if (trim)
+		rp_fs_log(fs, "inode %llu: pages past its end could not be given back: %s", (unsigned long long)setting->ino,
+			  strerror(-trim));
+	if (out)
+		out->flags &= ~(uint32_t)RP_INODE_TAIL;
+	return 0;
+}
+
 int rp_fs_setattr(struct rp_fs *fs, rp_object ino, unsigned set, const struct rp_attr *from, struct rp_attr *out)
 {
 	struct setting setting = { .ino = ino, .set = set, .from = from };
 	struct rp_locks locks;
-	struct rp_op op;
 	int error = 0;
 
 	if (!rp_fs_is_changeable(fs))
@@ -113,14 +138,12 @@ int rp_fs_setattr(struct rp_fs *fs, rp_object ino, unsigned set, const struct rp
 	setting.now = rp_fs_now(fs);
 	rp_locks_take_one(fs, &locks, ino, true);
 	if (set & RP_SET_SIZE) {
-		uint64_t generation = 0;
+		error = size_set(fs, &setting, out);
+	} else {
+		struct rp_op op;
 
-		RP_RUN(op, fs, RP_OP_READ, error, size_check(&op, fs, &setting, &generation));
-		if (!error)
-			error = rp_file_resize(fs, ino, generation, from->size_bytes, &setting.now);
-	}
-	if (!error)
 		RP_RUN(op, fs, RP_OP_RESERVE, error, setattr_work(&op, fs, &setting, out));
+	}
 	rp_locks_drop(&locks);
 	return error;
 }

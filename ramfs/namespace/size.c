@@ -59,18 +59,14 @@ int rp_file_trim(struct rp_fs *fs, rp_object ino, uint64_t generation)
 	return error;
 }
 
-static int resize_work(struct rp_op *op, struct rp_fs *fs, rp_object ino, uint64_t generation, uint64_t size_bytes,
-		       const struct rp_time *touch)
+int rp_file_resize(struct rp_op *op, rp_object ino, uint64_t size_bytes)
 {
-	const struct rp_record *old;
+	unsigned within = size_bytes & (RP_PAGE_SIZE - 1);
 	struct rp_record *record;
 	struct rp_inode *inode;
-	unsigned within = size_bytes & (RP_PAGE_SIZE - 1);
 	int error;
 
-	error = rp_file_get(op, fs, ino, generation, &old);
-	if (!error)
-		error = rp_inode_edit_front(op, ino, &inode);
+	error = rp_inode_edit_front(op, ino, &inode);
 	if (!error)
 		error = rp_inode_edit_size(op, ino, &record);
 	/* Nothing after this can fail: the bytes zeroed here do not come back. */
@@ -82,28 +78,5 @@ static int resize_work(struct rp_op *op, struct rp_fs *fs, rp_object ino, uint64
 	if (size_bytes <= record->size_bytes && __atomic_load_n(&record->page_count, __ATOMIC_RELAXED) != 0)
 		inode->flags |= RP_INODE_TAIL;
 	record->size_bytes = size_bytes;
-	if (touch) {
-		inode->mtime = *touch;
-		inode->ctime = *touch;
-	}
-	return 0;
-}
-
-int rp_file_resize(struct rp_fs *fs, rp_object ino, uint64_t generation, uint64_t size_bytes, const struct rp_time *touch)
-{
-	struct rp_op op;
-	int error;
-
-	error = rp_file_trim(fs, ino, generation);
-	if (error)
-		return error;
-	RP_RUN(op, fs, RP_OP_RESERVE, error, resize_work(&op, fs, ino, generation, size_bytes, touch));
-	if (error)
-		return error;
-	/* The file is as long as it was asked to be; pages that could not go now go before it grows again. */
-	error = rp_file_trim(fs, ino, generation);
-	if (error)
-		rp_fs_log(fs, "inode %llu: pages past its end could not be given back: %s", (unsigned long long)ino,
-			  strerror(-error));
 	return 0;
 }
