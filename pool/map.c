@@ -115,6 +115,17 @@ int rp_map_find(struct rp_op *op, const struct rp_map *map, rp_page page, rp_fra
 	return error;
 }
 
+/* The first page behind a hole at `page`, whose entry among the node's is empty; an entry's children are of this level. */
+static rp_page hole_end(_Atomic rp_entry *entries, rp_page page, unsigned level)
+{
+	rp_page end = (page | (rp_height_pages(level) - 1)) + 1;
+
+	for (unsigned i = slot_of(page, level + 1) + 1; i < RP_NODE_ENTRIES; i++, end += rp_height_pages(level))
+		if (atomic_load_explicit(&entries[i], memory_order_relaxed))
+			break;
+	return end;
+}
+
 int rp_map_leaf(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame *node, rp_page *end)
 {
 	rp_entry e;
@@ -126,7 +137,7 @@ int rp_map_leaf(struct rp_op *op, const struct rp_map *map, rp_page page, rp_fra
 	if (error || !e || page >= rp_height_pages(level))
 		return error;
 	while (level > 1) {
-		_Atomic rp_entry *at = &rp_node(op->pool, rp_entry_frame(e))[slot_of(page, level)];
+		_Atomic rp_entry *entries = rp_node(op->pool, rp_entry_frame(e)), *at = &entries[slot_of(page, level)];
 
 		level--;
 		e = atomic_load_explicit(at, memory_order_acquire);
@@ -135,7 +146,7 @@ int rp_map_leaf(struct rp_op *op, const struct rp_map *map, rp_page page, rp_fra
 		if (error)
 			return error;
 		if (!e) {
-			*end = (page | (rp_height_pages(level) - 1)) + 1;
+			*end = hole_end(entries, page, level);
 			return 0;
 		}
 	}
