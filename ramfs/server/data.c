@@ -70,15 +70,6 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *from, size_t si
 		rp_reply_error(req, (int)result);
 		return;
 	}
-	if (result > 0 && fuse_req_ctx(req)->uid != 0) {
-		struct rp_attr ignored;
-		int error = rp_fs_setattr(to.fs, to.object, RP_SET_KILLPRIV, &ignored, &ignored);
-
-		if (error) {
-			rp_reply_error(req, error);
-			return;
-		}
-	}
 	rp_keep_note_change(server->keep, (uint64_t)result);
 	fuse_reply_write(req, (size_t)result);
 }
@@ -153,9 +144,10 @@ static void op_copy(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in, struct f
 		rp_reply_error(req, (int)result);
 		return;
 	}
+	/* As for fallocate(2), the kernel has no flag for this request. */
 	if (result > 0 && fuse_req_ctx(req)->uid != 0) {
-		struct rp_attr ignored;
-		int error = rp_fs_setattr(to.fs, to.object, RP_SET_KILLPRIV, &ignored, &ignored);
+		struct rp_attr attr = { 0 };
+		int error = rp_fs_setattr(to.fs, to.object, RP_SET_KILLPRIV, &attr, &attr);
 
 		if (error) {
 			rp_reply_error(req, error);
