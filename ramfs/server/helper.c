@@ -121,6 +121,7 @@ int rp_flush_serve(const char *mountpoint, int fd)
 {
 	struct rp_flush_ask ask;
 	FILE *file;
+	int null;
 
 	/* What protects the server is inherited; here it would be in the way. */
 	prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0);
@@ -132,6 +133,12 @@ int rp_flush_serve(const char *mountpoint, int fd)
 	}
 	if (fcntl(fd, F_SETFD, FD_CLOEXEC) || chdir("/"))
 		return 1;
+	/* Whoever reads what `rampool mount` says until its end would otherwise wait for the unmount. */
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int i = 0; null >= 0 && i <= STDERR_FILENO; i++)
+		dup2(null, i);
+	if (null > STDERR_FILENO)
+		close(null);
 	while (recv(fd, &ask, sizeof(ask), 0) == (ssize_t)sizeof(ask)) {
 		struct rp_flush_answer answer = { .sequence = ask.sequence, .error = flush(mountpoint, &ask) };
 
