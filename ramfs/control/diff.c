@@ -22,7 +22,8 @@ struct side {
 struct change {
 	rp_object ino;
 	struct side a, b;
-	bool moved; /* a name of it came or went */
+	bool holder; /* no inode: it holds the extended attributes of one */
+	bool moved;  /* a name of it came or went */
 };
 
 /* A name that went (in a) or came (in b). */
@@ -80,9 +81,7 @@ static void side_fill(struct side *side, const struct rp_record *record)
 	if (!record || !(record->flags & RP_RECORD_USED))
 		return;
 	inode = rp_record_inode(record);
-	if (inode->flags & RP_INODE_XATTR_HOLDER)
-		return;
-	side->there = true;
+	side->there = !(inode->flags & RP_INODE_XATTR_HOLDER);
 	side->root = record->root;
 	side->generation = record->generation;
 	side->size_bytes = record->size_bytes;
@@ -100,8 +99,7 @@ static int change_add(void *context, rp_object object, const struct rp_record *i
 	change->ino = object;
 	side_fill(&change->a, in_a);
 	side_fill(&change->b, in_b);
-	if (!change->a.there && !change->b.there)
-		diff->change_count--;
+	change->holder = !change->a.there && !change->b.there;
 	return 0;
 }
 
@@ -320,11 +318,12 @@ static int is_modified(struct diff *diff, const struct change *change, bool *mod
 {
 	const struct side *a = &change->a, *b = &change->b;
 	const struct rp_inode *x = &a->inode, *y = &b->inode;
+	const struct change *attributes = y->xattrs ? change_find(diff, y->xattrs) : NULL;
 	bool directory = is_directory(a), pages = false;
 	int error;
 
 	*modified = x->mode != y->mode || x->uid != y->uid || x->gid != y->gid || x->rdev != y->rdev ||
-	            x->xattrs != y->xattrs ||
+	            x->xattrs != y->xattrs || (attributes && attributes->holder) ||
 	            (x->flags ^ y->flags) & (RP_INODE_ACL_ACCESS | RP_INODE_ACL_DEFAULT | RP_INODE_CAPABILITY);
 	if (!directory && (a->size_bytes != b->size_bytes || !same_time(x->mtime, y->mtime)))
 		*modified = true;
