@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <rampool/fs.h>
 #include "random.h"
 
@@ -98,14 +99,22 @@ static inline struct rp_attr ns_attr(struct rp_fs *fs, rp_object ino)
 	return attr;
 }
 
-/* Frames in use once everything on its way back has come back: the reclaimer works behind the calls. */
+/* Frames in use once everything on its way back has come back: the reclaimer works behind the calls, so the number is taken
+ * when it has stood still for a while. */
 static inline uint64_t ns_frames(struct rp_fs *fs)
 {
-	struct rp_pool_status status;
+	const struct timespec pause = { .tv_nsec = 2000000 };
+	struct rp_pool_status status = { .frame_used = 0 };
+	uint64_t last = 0;
 
-	rp_pool_trim(rp_fs_pool(fs));
-	rp_pool_status(rp_fs_pool(fs), &status);
-	return status.frame_used;
+	for (unsigned still = 0, tries = 0; still < 5 && tries < 5000; tries++) {
+		rp_pool_trim(rp_fs_pool(fs));
+		rp_pool_status(rp_fs_pool(fs), &status);
+		still = status.frame_used == last ? still + 1 : 0;
+		last = status.frame_used;
+		nanosleep(&pause, NULL);
+	}
+	return last;
 }
 
 #endif

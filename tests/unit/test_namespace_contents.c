@@ -43,6 +43,7 @@ static void resize(struct rp_fs *fs, rp_object ino, uint64_t size_bytes)
 
 	NEED_IS(rp_fs_setattr(fs, ino, RP_SET_SIZE, &attr, &out), 0);
 	NEED_IS(out.size_bytes, size_bytes);
+	NEED_IS(out.page_count, ns_attr(fs, ino).page_count);
 }
 
 static void need_seek(struct rp_fs *fs, rp_object ino, uint64_t from, int whence, long long expected)
