@@ -224,7 +224,8 @@ static size_t names_expected(const struct walk *a, const struct walk *b, char si
 			continue;
 		count++;
 		if (!told(got, sign, a->seen[i].path))
-			fail_with(got, sign == '-' ? "a name that went is missing" : "a name that came is missing", a->seen[i].path);
+			fail_with(got, sign == '-' ? "a name that went is missing" : "a name that came is missing",
+			          a->seen[i].path);
 	}
 	return count;
 }

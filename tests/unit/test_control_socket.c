@@ -104,7 +104,8 @@ static void wrong_requests(uint64_t *seed)
 {
 	static const struct { const char *bytes; int error; } wrong[] = {
 		{ "\n", EINVAL }, { "   \n", EINVAL }, { "unknown\n", EINVAL }, { "status x\n", EINVAL }, { "snapshot\n", EINVAL },
-		{ "snapshot %\n", EINVAL }, { "snapshot %00\n", EINVAL }, { "delete nothing\n", ENOENT }, { "%73tatus x\n", EINVAL },
+		{ "snapshot %\n", EINVAL }, { "snapshot %00\n", EINVAL }, { "delete nothing\n", ENOENT },
+		{ "%73tatus x\n", EINVAL },
 		{ "a b c d e f g h i j k l m n o p q r s t\n", E2BIG }, { "status\r\n", EINVAL }, { "save\n", EINVAL },
 	};
 	char bytes[3000], line[64];

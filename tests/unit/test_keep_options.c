@@ -103,7 +103,8 @@ static void options_taken(void)
 	static const struct { const char *key, *value; } good[] = {
 		{ "size", "2G" }, { "inodes", "1K" }, { "mode", "1770" }, { "uid", "0" }, { "gid", "100" }, { "ro", NULL },
 		{ "image", "/a/b" }, { "image", "c" }, { "autosave", "300s/64M" }, { "sync", "image" }, { "nosave", "" },
-		{ "on-save-error", "readonly" }, { "keep", "5" }, { "codec", "lz4" }, { "generation", "17" }, { "any-owner", "yes" },
+		{ "on-save-error", "readonly" }, { "keep", "5" }, { "codec", "lz4" }, { "generation", "17" },
+		{ "any-owner", "yes" },
 		{ "nohuge", "1" }, { "mlock", "true" }, { "directory", "/d" }, { "label", "12345678901234567890123456789012" },
 		{ "rw", NULL },
 	};
