@@ -121,6 +121,18 @@ static const char *reason_of(int error)
 	}
 }
 
+uint64_t rp_image_frames(struct rp_pool *pool, uint64_t *limit)
+{
+	uint64_t taken;
+
+	pthread_mutex_lock(&pool->arena.lock);
+	taken = pool->arena.taken;
+	if (limit)
+		*limit = pool->arena.limit;
+	pthread_mutex_unlock(&pool->arena.lock);
+	return taken;
+}
+
 void rp_image_root_fill(struct rp_pool *pool, struct rp_snapshot *snapshot, struct rp_root *root)
 {
 	const struct rp_header *header;
@@ -129,7 +141,8 @@ void rp_image_root_fill(struct rp_pool *pool, struct rp_snapshot *snapshot, stru
 
 	root->epoch = snapshot->epoch;
 	rp_image_now(&pool->hooks, &root->sec, &root->nsec);
-	root->size_bytes = __atomic_load_n(&pool->arena.limit, __ATOMIC_RELAXED) << RP_PAGE_SHIFT;
+	rp_image_frames(pool, &root->size_bytes);
+	root->size_bytes <<= RP_PAGE_SHIFT;
 	memcpy(root->uuid, pool->uuid, sizeof(root->uuid));
 	memcpy(root->label, pool->label, sizeof(root->label));
 	/* Shown in listings only: a header that cannot be read leaves it 0. */
@@ -175,7 +188,7 @@ static int blocks_write(struct rp_image *image, struct rp_writer *writer, struct
 	if (error)
 		return error;
 	root.page_count = atomic_load(&image->pool->addressed) + atomic_load(&image->pool->unread);
-	root.live_bytes = atomic_load(&image->live_bytes) + writer->byte_count;
+	root.live_bytes = rp_image_live_bytes(image, writer->byte_count, writer->page_count);
 	error = rp_writer_root(writer, &root, &addr, &checksum);
 	if (error)
 		return error;
@@ -192,9 +205,9 @@ static void commit_settle(struct rp_image *image, const struct rp_writer *writer
 	image->root = super->root;
 	atomic_store(&image->committed_table, rp_image_root_addr(image->pool, atomic_load(&snapshot->tree.root)));
 	atomic_store(&image->committed_catalog, rp_image_root_addr(image->pool, snapshot->catalog));
-	atomic_fetch_add(&image->live_bytes, writer->byte_count);
-	atomic_fetch_add(&image->live_blocks, writer->block_count);
 	pthread_mutex_lock(&image->lock);
+	image->saved_bytes += writer->byte_count;
+	image->saved_pages += writer->page_count;
 	image->generation = super->generation;
 	image->saved_sec = super->sec;
 	image->commits++;
@@ -205,6 +218,14 @@ static void commit_settle(struct rp_image *image, const struct rp_writer *writer
 	image->changed_since_sec = 0;
 	image->progress.done_bytes = image->progress.total_bytes;
 	pthread_mutex_unlock(&image->lock);
+}
+
+uint64_t rp_image_live_bytes(const struct rp_image *image, uint64_t more_bytes, uint64_t more_pages)
+{
+	uint64_t bytes = image->saved_bytes + more_bytes, pages = image->saved_pages + more_pages;
+	uint64_t here = atomic_load(&image->pool->addressed) + atomic_load(&image->pool->unread);
+
+	return here < pages ? (uint64_t)((double)bytes / (double)pages * (double)here) : bytes;
 }
 
 /* Only the mark of a clean end is missing. */
@@ -239,7 +260,7 @@ static int snapshot_commit(struct rp_image *image, bool clean, int (*progress)(v
 	error = rp_snapshot_take(image->pool, &snapshot);
 	if (error)
 		goto free_writer;
-	used = __atomic_load_n(&image->pool->arena.taken, __ATOMIC_RELAXED);
+	used = rp_image_frames(image->pool, NULL);
 	addressed = atomic_load(&image->pool->addressed);
 	writer.total_pages = used > addressed ? used - addressed : 0;
 	error = rp_store_begin(image->store);
@@ -294,7 +315,7 @@ int rp_image_commit_run(struct rp_image *image, bool clean, int (*progress)(void
  * doubled since it was last compacted: what `keep` holds on to is dead by this count, but stays. */
 static bool compact_is_due(struct rp_image *image)
 {
-	uint64_t bytes = image->store->end, live = atomic_load(&image->live_bytes);
+	uint64_t bytes = image->store->end, live = rp_image_live_bytes(image, 0, 0);
 	const uint64_t floor = 4u << 20; /* below, the few bytes are not worth a second file */
 
 	return bytes > floor && bytes - RP_BLOCKS_START > 2 * live && bytes >= 2 * image->compacted_bytes;

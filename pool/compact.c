@@ -115,7 +115,7 @@ static void take_over(struct compaction *c)
 {
 	struct rp_image *image = c->image;
 	struct rp_store *old = image->store;
-	uint64_t table = 0, catalog = 0;
+	uint64_t table = 0, catalog = 0, addressed;
 
 	pthread_rwlock_wrlock(&image->store_lock);
 	rp_addrmap_get(&c->map, atomic_load(&image->committed_table), &table);
@@ -125,12 +125,13 @@ static void take_over(struct compaction *c)
 	atomic_store(&image->committed_catalog, catalog);
 	image->store = c->fresh;
 	image->root = c->last;
-	atomic_store(&image->live_blocks, c->copier.block_count);
-	atomic_store(&image->live_bytes, c->copier.byte_count);
+	addressed = atomic_load(&image->pool->addressed);
 	pthread_rwlock_unlock(&image->store_lock);
 	c->fresh->written_bytes += old->written_bytes;
 	pthread_mutex_lock(&image->lock);
 	image->file_bytes = c->fresh->end;
+	image->saved_bytes = c->copier.byte_count;
+	image->saved_pages = c->copier.block_count > addressed ? c->copier.block_count : addressed;
 	image->written_bytes = c->fresh->written_bytes;
 	pthread_mutex_unlock(&image->lock);
 	image->compacted_bytes = c->fresh->end;

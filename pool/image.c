@@ -54,8 +54,11 @@ void rp_image_close(struct rp_image *image)
 /* Frames are looked at one by one: who is referenced cannot become anything else meanwhile. */
 void rp_image_readdress(struct rp_pool *pool, const struct rp_addrmap *map)
 {
-	uint64_t end = __atomic_load_n(&pool->arena.extents_made, __ATOMIC_ACQUIRE) * RP_EXTENT_FRAMES;
+	uint64_t end;
 
+	pthread_mutex_lock(&pool->arena.lock);
+	end = pool->arena.extents_made * RP_EXTENT_FRAMES;
+	pthread_mutex_unlock(&pool->arena.lock);
 	if (end > pool->arena.capacity)
 		end = pool->arena.capacity;
 	for (uint64_t i = 1; i < end; i++) {
@@ -91,6 +94,7 @@ void rp_image_status(struct rp_image *image, struct rp_image_status *out)
 	out->opened_clean = image->opened_clean;
 	out->file_bytes = image->file_bytes;
 	out->written_bytes = image->written_bytes;
+	out->live_bytes = rp_image_live_bytes(image, 0, 0);
 	out->commits = image->commits;
 	out->commits_failed = image->commits_failed;
 	out->last_error = image->last_error;
@@ -102,7 +106,6 @@ void rp_image_status(struct rp_image *image, struct rp_image_status *out)
 	out->keep = image->keep;
 	out->read_only = image->read_only;
 	pthread_mutex_unlock(&image->lock);
-	out->live_bytes = atomic_load(&image->live_bytes);
 	out->changed_bytes = out->changed_since_sec ? pool.dirty_frames * RP_PAGE_SIZE : 0;
 	out->unread_pages = pool.unread_pages;
 	out->damaged_pages = atomic_load(&image->damaged);

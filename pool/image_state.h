@@ -44,6 +44,7 @@ struct rp_image {
 	bool stop, compact_wanted;
 	char *path;
 	uint64_t generation, commits, commits_failed, file_bytes, written_bytes;
+	uint64_t saved_bytes, saved_pages; /* blocks written since the file was made or compacted, and the pages they are for */
 	int64_t saved_sec, changed_since_sec;
 	int last_error;
 	char last_error_text[256];
@@ -54,8 +55,6 @@ struct rp_image {
 	/* atomic */
 	atomic_bool complete;           /* no entry in memory is absent any more */
 	_Atomic uint64_t committed_table, committed_catalog; /* addresses of the roots of the newest commit */
-	_Atomic uint64_t live_bytes, live_blocks;            /* what the newest state takes in the file, an estimate: see
-	                                                        rp_image_freed() */
 	_Atomic uint64_t damaged;                            /* blocks that could not be brought in */
 
 	/* reading_lock */
@@ -135,12 +134,16 @@ int rp_image_commit_run(struct rp_image *image, bool clean, int (*progress)(void
 void rp_image_super_fill(unsigned keep, const struct rp_root *root, rp_addr addr, uint64_t checksum, struct rp_super *super);
 /* All of the root but the trees, the generation and the chain, as the pool is at the snapshot. */
 void rp_image_root_fill(struct rp_pool *pool, struct rp_snapshot *snapshot, struct rp_root *root);
+/* What the newest state takes in the file: how much a block takes is not kept for each frame, so this is the average of all that
+ * were written, for as many frames as stand in the file now. Exact when nothing was freed since. */
+uint64_t rp_image_live_bytes(const struct rp_image *image, uint64_t more_bytes, uint64_t more_pages);
+/* Frames out of the arena, and (may be null) how many its size allows. */
+uint64_t rp_image_frames(struct rp_pool *pool, uint64_t *limit);
 rp_addr rp_image_root_addr(struct rp_pool *pool, rp_entry root);
 void rp_image_failure_note(struct rp_image *image, int error, const char *what);
 
 /* readin.c */
 int rp_image_fetch(void *context, rp_addr addr, unsigned kind, rp_frame *out);
-void rp_image_freed(void *context, rp_addr addr);
 void rp_image_wait_commit(void *context);
 void rp_image_damage_note(struct rp_image *image, rp_addr addr, const char *why);
 /* Bring in for about `budget_ms`. 0: everything is in memory; -EAGAIN: more to do; -EIO: only damaged blocks are left;

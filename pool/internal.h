@@ -159,8 +159,6 @@ struct rp_source {
 	/* Bring the block at addr in. Runs outside the gate, may sleep. *out: a frame in the resident index, with one reference
 	 * for the caller (rp_frame_put_outside). 0; -EIO; -ENOSPC; -ENOMEM. */
 	int (*fetch)(void *context, rp_addr addr, unsigned kind, rp_frame *out);
-	/* A frame with an image address was freed: for counting dead bytes. Called under no lock; must not sleep. May be null. */
-	void (*freed)(void *context, rp_addr addr);
 	/* Wait for the commit that runs now, if any, to end. */
 	void (*wait_commit)(void *context);
 	void *context;

@@ -165,7 +165,7 @@ int rp_image_create(struct rp_pool *pool, const char *path, bool replace, const 
                     struct rp_image **out)
 {
 	const struct rp_hooks *hooks = options && options->hooks ? options->hooks : &pool->hooks;
-	struct rp_source source = { rp_image_fetch, rp_image_freed, rp_image_wait_commit, NULL };
+	struct rp_source source = { rp_image_fetch, rp_image_wait_commit, NULL };
 	struct rp_image *image;
 	struct making m;
 	int error;
@@ -244,7 +244,7 @@ static int other_save(struct rp_pool *pool, struct rp_image *image, struct rp_st
 	struct rp_copier copier = { .to = store, .map = &map };
 	struct rp_writer writer = {
 		.pool = pool, .store = store, .hooks = store->hooks, .map = &map, .progress = progress, .progress_context = context,
-		.total_pages = __atomic_load_n(&pool->arena.taken, __ATOMIC_RELAXED) + atomic_load(&pool->unread),
+		.total_pages = rp_image_frames(pool, NULL) + atomic_load(&pool->unread),
 	};
 	struct rp_snapshot *snapshot;
 	int error = rp_writer_init(&writer);
@@ -337,7 +337,7 @@ static int roots_find(struct rp_image *image, const struct rp_image_options *opt
 static int pool_restore(struct rp_image *image, const struct rp_image_options *options, const struct rp_root *newest,
                         const struct rp_root *wanted)
 {
-	struct rp_source source = { rp_image_fetch, rp_image_freed, rp_image_wait_commit, image };
+	struct rp_source source = { rp_image_fetch, rp_image_wait_commit, image };
 	struct rp_pool_options pool_options = {
 		.size_bytes = options && options->size_bytes > wanted->size_bytes ? options->size_bytes : wanted->size_bytes,
 		.hooks = options ? options->hooks : NULL,
@@ -401,8 +401,8 @@ static void numbers_set(struct rp_image *image, const struct rp_image_options *o
 	/* An older commit is not what stands in the file as the newest: all of it counts as a change. */
 	atomic_store(&image->committed_table, is_newest ? rp_entry_addr(wanted->table) : UINT64_MAX - 1);
 	atomic_store(&image->committed_catalog, is_newest ? rp_entry_addr(wanted->catalog) : UINT64_MAX - 1);
-	atomic_store(&image->live_bytes, wanted->live_bytes < image->store->end ? wanted->live_bytes : image->store->end);
-	atomic_store(&image->live_blocks, wanted->page_count);
+	image->saved_bytes = wanted->live_bytes < image->store->end ? wanted->live_bytes : image->store->end;
+	image->saved_pages = wanted->page_count;
 	if (options && options->codec_set)
 		image->store->codec = options->codec;
 	image->codec = image->store->codec;

@@ -128,25 +128,6 @@ int rp_image_fetch(void *context, rp_addr addr, unsigned kind, rp_frame *out)
 	return error;
 }
 
-/* A frame that stood in the image is gone. How much its block took is not kept anywhere (it would cost memory for every
- * frame), so the average is taken off: exact in the sum when all is gone, and near enough to decide about compaction. */
-void rp_image_freed(void *context, rp_addr addr)
-{
-	struct rp_image *image = context;
-	uint64_t blocks, bytes;
-
-	if (rp_addr_is_zero_page(addr))
-		return;
-	blocks = atomic_load(&image->live_blocks);
-	do {
-		if (!blocks)
-			return;
-	} while (!atomic_compare_exchange_weak(&image->live_blocks, &blocks, blocks - 1));
-	bytes = atomic_load(&image->live_bytes);
-	while (!atomic_compare_exchange_weak(&image->live_bytes, &bytes, bytes - bytes / blocks))
-		;
-}
-
 /* ---- All of them ----------------------------------------------------------------------------------------------------- */
 
 struct round {

@@ -58,8 +58,6 @@ static void retire_in(struct rp_pool *pool, struct rp_slot *slot, rp_frame f)
 		if (pool->resident)
 			rp_resident_remove(pool, addr, f);
 		rp_frame_addr_set(pool, f, 0);
-		if (pool->source.freed)
-			pool->source.freed(pool->source.context, addr);
 	}
 	if (slot->retired_era[era % 3] != era) {
 		/* What is left there is three eras old or more. */
