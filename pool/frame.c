@@ -51,7 +51,7 @@ static int take_tight(struct rp_op *op, enum rp_class class, rp_frame *out)
 
 	if (slot->cached) {
 		rp_arena_give(&op->pool->arena, slot->cache, slot->cached);
-		slot->cached = 0;
+		rp_slot_cached_set(slot, 0);
 	}
 	if (rp_arena_take(&op->pool->arena, class, out, 1) == 1)
 		return 0;
@@ -70,14 +70,15 @@ int rp_frame_take(struct rp_op *op, enum rp_class class, unsigned kind, rp_frame
 	if (class == RP_CLASS_NORMAL && (op->flags & RP_OP_RESERVE))
 		class = RP_CLASS_RESERVE;
 	if (!slot->cached && !atomic_load_explicit(&op->pool->arena.tight, memory_order_relaxed))
-		slot->cached = rp_arena_take(&op->pool->arena, RP_CLASS_NORMAL, slot->cache, RP_CACHE_BATCH);
+		rp_slot_cached_set(slot, rp_arena_take(&op->pool->arena, RP_CLASS_NORMAL, slot->cache, RP_CACHE_BATCH));
 	if (!slot->cached || atomic_load_explicit(&op->pool->arena.tight, memory_order_relaxed)) {
 		int error = take_tight(op, class, out);
 
 		if (error)
 			return error;
 	} else {
-		*out = slot->cache[--slot->cached];
+		rp_slot_cached_set(slot, slot->cached - 1);
+		*out = slot->cache[slot->cached];
 	}
 	frame_born(op->pool, *out, kind, op->epoch);
 	return 0;

@@ -119,7 +119,7 @@ struct rp_undo;
 struct rp_slot {
 	_Atomic uint32_t busy;
 	_Atomic uint64_t era;             /* reclamation era the operation inside began in; 0: nobody inside the gate */
-	unsigned cached;
+	unsigned cached;                  /* changed with rp_slot_cached_set(): status reads it */
 	rp_frame cache[RP_CACHE_FRAMES];
 	struct rp_frame_list retired[3];  /* by era modulo 3 */
 	uint64_t retired_era[3];
@@ -130,6 +130,11 @@ struct rp_slot {
 	uint8_t *undo_bytes;
 	size_t undo_bytes_used, undo_bytes_room;
 } __attribute__((aligned(128)));
+
+static inline void rp_slot_cached_set(struct rp_slot *slot, unsigned cached)
+{
+	__atomic_store_n(&slot->cached, cached, __ATOMIC_RELAXED);
+}
 
 /* ---- Trees, snapshots, the pool ----------------------------------------------------------------------------------- */
 

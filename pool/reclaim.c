@@ -105,10 +105,11 @@ static void drop_children(struct rp_pool *pool, struct rp_slot *slot, rp_frame f
 static void cache_add(struct rp_pool *pool, struct rp_slot *slot, rp_frame f)
 {
 	if (slot->cached == RP_CACHE_FRAMES) {
-		slot->cached -= RP_CACHE_FRAMES / 2;
+		rp_slot_cached_set(slot, slot->cached - RP_CACHE_FRAMES / 2);
 		rp_arena_give(&pool->arena, slot->cache + slot->cached, RP_CACHE_FRAMES / 2);
 	}
-	slot->cache[slot->cached++] = f;
+	slot->cache[slot->cached] = f;
+	rp_slot_cached_set(slot, slot->cached + 1);
 }
 
 void rp_slot_reclaim(struct rp_pool *pool, struct rp_slot *slot, uint64_t budget)
@@ -133,7 +134,7 @@ void rp_slot_reclaim(struct rp_pool *pool, struct rp_slot *slot, uint64_t budget
 	atomic_store_explicit(&slot->waiting, left, memory_order_relaxed);
 	if (slot->cached && atomic_load_explicit(&pool->arena.tight, memory_order_relaxed)) {
 		rp_arena_give(&pool->arena, slot->cache, slot->cached);
-		slot->cached = 0;
+		rp_slot_cached_set(slot, 0);
 	}
 	if (left && pool->reclaim_running && !atomic_exchange(&pool->reclaim_wanted, true)) {
 		pthread_mutex_lock(&pool->reclaim_lock);
@@ -172,7 +173,7 @@ static uint64_t reclaim_pass(struct rp_pool *pool, bool all, uint64_t budget)
 		rp_slot_reclaim(pool, slot, budget);
 		if (all && slot->cached) {
 			rp_arena_give(&pool->arena, slot->cache, slot->cached);
-			slot->cached = 0;
+			rp_slot_cached_set(slot, 0);
 		}
 		left += atomic_load_explicit(&slot->waiting, memory_order_relaxed);
 		rp_slot_release(slot);
