@@ -15,7 +15,7 @@
 
 static char directory[] = "/tmp/rampool-keep-XXXXXX";
 static char message[512];
-static unsigned flushes, log_lines;
+static _Atomic unsigned flushes, log_lines; /* the saving thread calls, too */
 static char log_last[1200];
 
 static int count_flush(void *context)
