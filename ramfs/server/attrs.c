@@ -11,6 +11,8 @@
 #include <sys/sysmacros.h>
 #include "ramfs/server/internal.h"
 
+#define LIST_MAX 65536u /* the kernel asks for no longer list (XATTR_LIST_MAX) */
+
 static void reply_attr(struct rp_server *server, fuse_req_t req, int error, const struct rp_node *node,
                        const struct rp_attr *attr)
 {
@@ -248,6 +250,35 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 	reply_bytes(req, result, buffer, size);
 }
 
+/* The list as whoever is not root may see it: "trusted." attributes are root's, and the kernel does not hide their names
+ * by itself. Returns the length, -ERANGE when it is more than size (0: only the length is wanted). */
+static ssize_t list_for_others(const struct rp_node *node, char *to, size_t size)
+{
+	char *all = malloc(LIST_MAX), *name, *next;
+	ssize_t length, kept = 0;
+	size_t one;
+
+	if (!all)
+		return -ENOMEM;
+	length = rp_fs_xattr_list(node->fs, node->object, all, LIST_MAX);
+	for (name = all; name < all + length; name = next) {
+		one = strlen(name) + 1;
+		next = name + one;
+		if (!strncmp(name, "trusted.", 8))
+			continue;
+		memmove(all + kept, name, one);
+		kept += (ssize_t)one;
+	}
+	if (length < 0)
+		kept = length;
+	else if (size && (size_t)kept > size)
+		kept = -ERANGE;
+	else if (size)
+		memcpy(to, all, (size_t)kept);
+	free(all);
+	return kept;
+}
+
 static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	struct rp_server *server = rp_request_begin(req, RP_CALL_LISTXATTR);
@@ -266,7 +297,9 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 		buffer = rp_request_buffer(server, req, size);
 		result = buffer ? 0 : -ENOMEM;
 	}
-	if (!result && node.fs)
+	if (!result && node.fs && fuse_req_ctx(req)->uid != 0)
+		result = list_for_others(&node, buffer, size);
+	else if (!result && node.fs)
 		result = rp_fs_xattr_list(node.fs, node.object, buffer, size);
 	reply_bytes(req, result, buffer, size);
 }
