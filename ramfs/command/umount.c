@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 #include "ramfs/command/command.h"
 #include "ramfs/server/server.h"
@@ -78,6 +79,26 @@ static void server_wait(int pidfd)
 	} while (!got || (got < 0 && errno == EINTR));
 }
 
+/* The server was killed: what is left is a mount point that answers nothing. It goes, and so does the socket. */
+static int unmount_dead(const char *mountpoint, dev_t device)
+{
+	char path[4096];
+	int error = rp_mount_detach(mountpoint, true);
+
+	if (error)
+		return rp_fail(RP_EXIT_FAILED, "%s: %s", mountpoint, strerror(-error));
+	if (!rp_control_path(device, path))
+		unlink(path);
+	return rp_fail(RP_EXIT_FAILED, "%s: unmounted; its server had ended before, and what it had not saved is lost", mountpoint);
+}
+
+static bool is_dead(const char *mountpoint)
+{
+	struct statfs st;
+
+	return statfs(mountpoint, &st) != 0 && errno == ENOTCONN;
+}
+
 static int unmount(const char *mountpoint, bool lazy)
 {
 	char message[512];
@@ -91,6 +112,8 @@ static int unmount(const char *mountpoint, bool lazy)
 	if (!(stx.stx_attributes & STATX_ATTR_MOUNT_ROOT))
 		return rp_fail(RP_EXIT_FAILED, "%s: not a mount point", mountpoint);
 	device = makedev(stx.stx_dev_major, stx.stx_dev_minor);
+	if (is_dead(mountpoint))
+		return unmount_dead(mountpoint, device);
 	if (server_find(mountpoint, &pid, message))
 		return rp_fail(RP_EXIT_FAILED, "%s", message);
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);

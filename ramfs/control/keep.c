@@ -190,7 +190,7 @@ static int make_pool(struct rp_keep *keep, char *message)
 	error = rp_pool_create(&pool_options, &keep->pool);
 	rp_size_print(size, text);
 	if (error == -EINVAL)
-		return rp_message(message, error, "size: %s is not possible: at least 1 MiB is needed", text);
+		return rp_message(message, error, "size: %s is not possible: a pool has 1 MiB to 14 TiB", text);
 	if (error)
 		return rp_message(message, error, "size: %s cannot be had: %s", text, strerror(-error));
 	return 0;
