@@ -44,7 +44,8 @@ static int holes_add(struct rp_fs *fs, struct holes *holes, rp_page first, rp_pa
 
 			if (!new)
 				return -ENOMEM;
-			memcpy(new, holes->range, holes->count * sizeof(*new));
+			if (holes->count) /* else there is nothing to point at */
+				memcpy(new, holes->range, holes->count * sizeof(*new));
 			free(holes->range);
 			holes->range = new;
 			holes->room = room;
