@@ -99,10 +99,10 @@ TEST_DIRS := $(sort $(patsubst %/,%,$(dir $(TEST_DIR_SRC))))
 TEST_PROGS := $(patsubst %.c,$(B)/%,$(TEST_MAINS)) $(addprefix $(B)/,$(TEST_DIRS))
 
 ALL_SRC := $(POOL_SRC) $(FS_SRC) $(CONTROL_SRC) $(SERVER_SRC) $(COMMAND_SRC) $(NBD_SRC) $(MKFS_MAINS) $(MKFS_SRC) \
-	$(TESTLIB_SRC) $(TEST_ALL_SRC) $(TEST_DIR_SRC)
+	$(TESTLIB_SRC) $(TEST_ALL_SRC) $(TEST_DIR_SRC) $(wildcard tests/bench/*.c)
 ALL_OBJ := $(call obj,$(ALL_SRC))
 
-.PHONY: all programs tests deps run stop check test check-asan check-tsan lint install uninstall clean help FORCE
+.PHONY: all programs tests deps run stop check test bench bench-quick check-asan check-tsan lint install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 .DEFAULT_GOAL := all
@@ -185,6 +185,16 @@ test_kind = $(if $(call test_parts,$(1)),$(call test_archive,$(1))) $(foreach t,
 test_folders = $(foreach d,$(filter tests/$(1)/%,$(TEST_DIRS)),$(call test_program,$(1),$(d),$(wildcard $(d)/*.c)))
 $(foreach k,$(TEST_KINDS),$(eval $(call test_kind,$(k)))$(eval $(call test_folders,$(k))))
 
+# The benchmark's programs are no tests: only "make bench" builds them.
+BENCH_SRC := $(wildcard tests/bench/*.c)
+BENCH_PROGS := $(patsubst %.c,$(B)/%,$(BENCH_SRC))
+BENCH = tests/bench/bench --build $(B) --deps $(DEPS)
+
+$(BENCH_PROGS): $(B)/%: $(B)/obj/%.o $(CORE_LIBS)
+	$(say) LINK $@
+	@mkdir -p $(@D)
+	$(call link,,-lnbd $(LIBS))
+
 # ---- what people type
 
 deps:  ## install what the build and the tests need (as root, through the package manager)
@@ -205,6 +215,12 @@ check:  ## install what is missing, build, run every test
 
 test: all  ## run tests: make test T="unit model" or T=tests/unit/test_map (all without T)
 	$(Q)O=$(O) tests/run --mode $(MODE) -j $(TEST_JOBS) $(T)
+
+bench: programs $(BENCH_PROGS)  ## measure against tmpfs, libfuse's example and nbdkit's plugins, as root: half an hour
+	$(Q)$(BENCH)
+
+bench-quick: programs $(BENCH_PROGS)  ## the same in under three minutes
+	$(Q)$(BENCH) --quick
 
 lint: all  ## run the checks of layers, style, warnings, manuals, scripts, installation
 	$(Q)O=$(O) tests/run --mode $(MODE) lint
