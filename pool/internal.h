@@ -24,7 +24,9 @@
 #define RP_RACY __attribute__((no_sanitize("thread"), noinline))
 #endif
 #endif
-#ifndef RP_RACY
+#ifdef RP_RACY
+#define RP_RACY_LOOPS
+#else
 #define RP_RACY
 #endif
 

@@ -121,7 +121,7 @@ int rp_header_add(struct rp_op *op, size_t offset, int64_t delta)
 	if (error)
 		return error;
 	pthread_mutex_lock(&op->pool->numbers_lock);
-	*(uint64_t *)((uint8_t *)page + offset) += (uint64_t)delta;
+	__atomic_fetch_add((uint64_t *)((uint8_t *)page + offset), (uint64_t)delta, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&op->pool->numbers_lock);
 	return 0;
 }
@@ -248,7 +248,7 @@ static int create_locked(struct rp_op *op, bool meta, rp_object *out, uint64_t *
 	head->magic = RP_TABLE_MAGIC;
 	head->used |= (uint16_t)(1u | 1u << index);
 	bitmap_set_locked(op->pool, header, word, page, head->used != 0xffff);
-	header->object_count++;
+	__atomic_fetch_add(&header->object_count, 1, __ATOMIC_RELAXED);
 	struct rp_record *record = (struct rp_record *)bytes + index;
 
 	*generation = header->generation_next++;
@@ -319,7 +319,7 @@ void rp_object_free_now(struct rp_op *op, rp_object object)
 			rp_frame_put(op, rp_entry_frame(root));
 		record_clear(record);
 		head->used &= (uint16_t)~(1u << index_of(object));
-		((struct rp_header *)header)->object_count--;
+		__atomic_fetch_sub(&((struct rp_header *)header)->object_count, 1, __ATOMIC_RELAXED);
 		bool empty = head->used == 1 && page_of(object) != 0;
 
 		bitmap_set_locked(op->pool, header, word, page_of(object), !empty);

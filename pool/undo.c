@@ -155,7 +155,7 @@ static void undo_header_add(struct rp_op *op, size_t offset, int64_t delta)
 
 	if (rp_table_page_own(op, 0, &page) == 0) { /* ours since the operation added: cannot fail */
 		pthread_mutex_lock(&op->pool->numbers_lock);
-		*(uint64_t *)((uint8_t *)page + offset) -= (uint64_t)delta;
+		__atomic_fetch_sub((uint64_t *)((uint8_t *)page + offset), (uint64_t)delta, __ATOMIC_RELAXED);
 		pthread_mutex_unlock(&op->pool->numbers_lock);
 	}
 }
