@@ -245,7 +245,8 @@ static int create_locked(struct rp_op *op, bool meta, rp_object *out, uint64_t *
 	}
 	if (page == header->page_next)
 		header->page_next++;
-	head->magic = RP_TABLE_MAGIC;
+	if (!head->magic)
+		head->magic = RP_TABLE_MAGIC; /* others read that of the header's page meanwhile */
 	head->used |= (uint16_t)(1u | 1u << index);
 	bitmap_set_locked(op->pool, header, word, page, head->used != 0xffff);
 	__atomic_fetch_add(&header->object_count, 1, __ATOMIC_RELAXED);
