@@ -337,7 +337,7 @@ static int flush_and_wait(struct rp_server *server, uint32_t what)
 	struct arrival *a;
 	int error;
 
-	if (!server->flusher || !atomic_load(&server->is_ready))
+	if (!atomic_load(&server->is_ready))
 		return 0;
 	a = malloc(sizeof(*a));
 	if (!a)
@@ -370,8 +370,11 @@ int rp_flush_file(struct rp_server *server, fuse_ino_t number, uint64_t generati
 	struct rp_flush_ask ask = { .what = RP_FLUSH_FILE, .number = number, .generation = (uint32_t)generation };
 	int error;
 
-	if (!server->flusher)
-		return -EAGAIN;
+	/* Somebody may look for holes before the mount is quite ready. */
+	while (!atomic_load(&server->is_ready) && !fuse_session_exited(server->session))
+		usleep(1000);
+	if (!atomic_load(&server->is_ready))
+		return -ENOTCONN;
 	error = helper_ask(server, &server->flusher->helpers[FOR_FILES], ask);
 	/* Only the superuser may open a file by its number. */
 	return error == -EPERM ? rp_flush_all(server) : error;
