@@ -136,6 +136,7 @@ struct rp_server {
 	_Atomic bool failed;      /* the mount never got ready; the user was told why */
 	_Atomic bool ending;
 	dev_t device;
+	uint64_t mount_id;        /* the kernel never gives it to another mount; 0: it gives none (before 6.8) */
 	struct rp_control *control;
 	pthread_t signal_thread, ready_thread;
 	pthread_mutex_t ready_lock;   /* guards init_done and its condition */

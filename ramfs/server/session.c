@@ -93,15 +93,20 @@ static void op_init(void *context, struct fuse_conn_info *conn)
 
 /* ---- Ready ------------------------------------------------------------------------------------------------------- */
 
-static int mount_device(const char *mountpoint, dev_t *out)
+#ifndef STATX_MNT_ID_UNIQUE
+#define STATX_MNT_ID_UNIQUE 0x4000u
+#endif
+
+static int mount_identity(const char *mountpoint, dev_t *device, uint64_t *mount_id)
 {
 	struct statfs fs;
 	struct statx stx;
 
 	/* A request that must reach the server: the first proof that it answers. */
-	if (statfs(mountpoint, &fs) || statx(AT_FDCWD, mountpoint, AT_STATX_DONT_SYNC, 0, &stx))
+	if (statfs(mountpoint, &fs) || statx(AT_FDCWD, mountpoint, AT_STATX_DONT_SYNC, STATX_MNT_ID_UNIQUE, &stx))
 		return -errno;
-	*out = makedev(stx.stx_dev_major, stx.stx_dev_minor);
+	*device = makedev(stx.stx_dev_major, stx.stx_dev_minor);
+	*mount_id = stx.stx_mask & STATX_MNT_ID_UNIQUE ? stx.stx_mnt_id : 0;
 	return 0;
 }
 
@@ -120,7 +125,7 @@ static int control_start(struct rp_server *server, char message[512])
 static int make_ready(struct rp_server *server, char message[512])
 {
 	char path[4096];
-	int error = mount_device(server->options->mountpoint, &server->device);
+	int error = mount_identity(server->options->mountpoint, &server->device, &server->mount_id);
 
 	if (error) {
 		snprintf(message, 512, "%s: does not answer: %s", server->options->mountpoint, strerror(-error));
@@ -371,8 +376,10 @@ static void detach_rest(struct rp_server *server)
 		rp_mount_detach(mountpoint, true);
 		return;
 	}
-	if (!statx(AT_FDCWD, mountpoint, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &stx) &&
-	    makedev(stx.stx_dev_major, stx.stx_dev_minor) == server->device)
+	/* Somebody may have mounted another RAM disk there since, and the device number of this one may be its now. */
+	if (!statx(AT_FDCWD, mountpoint, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_MNT_ID_UNIQUE, &stx) &&
+	    makedev(stx.stx_dev_major, stx.stx_dev_minor) == server->device &&
+	    (!server->mount_id || stx.stx_mnt_id == server->mount_id))
 		rp_mount_detach(mountpoint, true);
 }
 
