@@ -88,7 +88,8 @@ static void bytes_put(struct bytes *b, uint64_t offset, const void *from, size_t
 {
 	if (offset + size > b->size)
 		bytes_resize(b, offset + size);
-	memcpy(b->at + offset, from, size);
+	if (size)
+		memcpy(b->at + offset, from, size);
 }
 
 static void bytes_copy(struct bytes *to, const struct bytes *from)
