@@ -167,15 +167,23 @@ static int whiteout(struct rp_op *op, struct rp_fs *fs, const struct renaming *r
 	struct rp_new_inode new = {
 		.mode = S_IFCHR, .uid = r->cred->uid, .gid = r->cred->gid, .nlink = 1, .parent = r->dir, .now = r->now,
 	};
+	struct rp_acl_inherited acl;
 	const struct rp_record *dir;
 	uint64_t generation;
 	rp_object ino;
 	int error = rp_inode_get_dir(op, fs, r->dir, &dir);
 
-	if (!error && rp_record_inode(dir)->mode & S_ISGID)
+	if (error)
+		return error;
+	if (rp_record_inode(dir)->mode & S_ISGID)
 		new.gid = rp_record_inode(dir)->gid;
+	error = rp_acl_inherit(op, fs, dir, 0, &new.mode, &acl);
+	if (error)
+		return error;
+	error = rp_inode_create(op, fs, &new, &ino, &generation);
 	if (!error)
-		error = rp_inode_create(op, fs, &new, &ino, &generation);
+		error = rp_acl_inherit_store(op, fs, ino, new.mode, &acl);
+	rp_acl_inherited_free(&acl);
 	return error ? error : rp_dir_replace(op, fs, r->dir, r->name, r->source, ino, S_IFCHR);
 }
 
