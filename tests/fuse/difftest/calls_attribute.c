@@ -15,14 +15,6 @@
 #include <utime.h>
 #include "difftest.h"
 
-static mode_t any_mode(struct world *w)
-{
-	mode_t mode = one_in(w, 2) ? 0777 : below(w, 010000);
-
-	say(w, "mode %o, ", mode);
-	return mode;
-}
-
 static void said_stat(struct world *w, int result, const struct stat *st)
 {
 	done(w, result);
@@ -115,7 +107,7 @@ static void c_faccessat2(struct world *w)
 static void c_chmod(struct world *w)
 {
 	const char *path = any_path(w);
-	mode_t mode = any_mode(w);
+	mode_t mode = any_mode(w, 0777);
 
 	watch_path(w, path);
 	done(w, chmod(path, mode));
@@ -125,7 +117,7 @@ static void c_chmod(struct world *w)
 static void c_fchmod(struct world *w)
 {
 	struct slot *slot = any_slot(w, 0);
-	mode_t mode = any_mode(w);
+	mode_t mode = any_mode(w, 0777);
 
 	watch_fd(w, slot->fd);
 	done(w, fchmod(slot->fd, mode));
@@ -136,7 +128,7 @@ static void c_fchmodat(struct world *w)
 {
 	int dir = any_dirfd(w);
 	const char *path = any_path(w);
-	mode_t mode = any_mode(w);
+	mode_t mode = any_mode(w, 0777);
 	int flags = one_in(w, 2) ? AT_SYMLINK_NOFOLLOW : 0;
 
 	say(w, "flags %x", flags);
@@ -449,6 +441,7 @@ static void c_umask(struct world *w)
 	mode_t mask = masks[below(w, 5)];
 
 	say(w, "%o", mask);
+	w->umask = mask;
 	done(w, (long)umask(mask));
 }
 

@@ -35,19 +35,11 @@ static int any_open_flags(struct world *w)
 	return flags | O_NONBLOCK | O_CLOEXEC; /* or a FIFO would wait for ever */
 }
 
-static mode_t any_mode(struct world *w)
-{
-	mode_t mode = one_in(w, 2) ? 0666 : below(w, 010000);
-
-	say(w, "mode %o, ", mode);
-	return mode;
-}
-
 static void c_open(struct world *w)
 {
 	const char *path = any_path(w);
 	int flags = any_open_flags(w);
-	mode_t mode = any_mode(w);
+	mode_t mode = any_mode(w, 0666);
 	int fd;
 
 	watch_path(w, path);
@@ -63,7 +55,7 @@ static void c_openat(struct world *w)
 	const char *path = any_path(w);
 	int flags = any_open_flags(w), fd;
 
-	fd = openat(dir, path, flags, any_mode(w));
+	fd = openat(dir, path, flags, any_mode(w, 0666));
 	done(w, fd < 0 ? -1 : 0);
 	put_slot(w, fd, flags);
 }
@@ -71,7 +63,7 @@ static void c_openat(struct world *w)
 static void c_creat(struct world *w)
 {
 	const char *path = any_path(w);
-	mode_t mode = any_mode(w);
+	mode_t mode = any_mode(w, 0666);
 	struct stat st;
 	int fd;
 
@@ -99,7 +91,7 @@ static void c_tmpfile_link(struct world *w)
 {
 	const char *dir = any_path(w), *path = any_path(w);
 	int flags = O_TMPFILE | O_RDWR | O_CLOEXEC | (one_in(w, 4) ? O_EXCL : 0);
-	int fd = open(dir, flags, any_mode(w));
+	int fd = open(dir, flags, any_mode(w, 0666));
 	long result = fd;
 
 	if (fd >= 0) {

@@ -37,6 +37,7 @@ enum field {
 	FIELD_SGID_WITHOUT_X,
 	FIELD_CHOWN_OF_NOTHING,
 	FIELD_SEND_TO_ITSELF,
+	FIELD_LOST_NAMES,
 };
 struct allowed {
 	enum field field;
@@ -66,6 +67,8 @@ struct world {
 	uint64_t random;        /* state of this call's stream */
 	uint64_t call;
 	bool strict;            /* compare even the fields of the table of allowed differences */
+	bool reference;
+	mode_t umask;
 	bool timed;             /* this call says whether the change times moved */
 	int pipe;               /* records go here */
 	int64_t start_sec;
@@ -93,6 +96,7 @@ bool one_in(struct world *w, unsigned n);
 const char *any_path(struct world *w);
 int any_dirfd(struct world *w);             /* AT_FDCWD or a slot; prints it */
 const char *any_name(struct world *w);
+mode_t any_mode(struct world *w, mode_t usual);
 int64_t any_offset(struct world *w);
 size_t any_length(struct world *w);
 struct slot *any_slot(struct world *w, mode_t type); /* type 0: any; prints it */

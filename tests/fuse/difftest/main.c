@@ -110,7 +110,8 @@ static bool empty_tree(void)
 
 static void worker(const struct run *run, unsigned which, int to)
 {
-	struct world w = { .seed = run->seed, .strict = run->strict, .pipe = to, .start_sec = time(NULL) };
+	struct world w = { .seed = run->seed, .strict = run->strict, .pipe = to, .reference = !which,
+		.start_sec = time(NULL), .umask = 022 };
 	int drop_fd = run->drop ? open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC) : -1;
 	unsigned i;
 

@@ -198,6 +198,16 @@ size_t any_length(struct world *w)
 	return length;
 }
 
+mode_t any_mode(struct world *w, mode_t usual)
+{
+	mode_t mode = one_in(w, 2) ? usual : below(w, 010000);
+
+	if (!(mode & ~w->umask & S_IXGRP) && !compares(w, FIELD_SGID_WITHOUT_X))
+		mode &= ~(mode_t)S_ISGID;
+	say(w, "mode %o, ", mode);
+	return mode;
+}
+
 struct timespec any_time(struct world *w)
 {
 	static const int64_t odd[] = { 0, -1, 1, -3000000000, INT64_C(1) << 31, INT64_C(1) << 33, 253402300800 };
@@ -308,7 +318,7 @@ void say_stat(struct world *w, const struct stat *st)
 {
 	mode_t mode = st->st_mode;
 
-	if (S_ISREG(mode) && !(mode & S_IXGRP) && !compares(w, FIELD_SGID_WITHOUT_X))
+	if (!S_ISDIR(mode) && !(mode & S_IXGRP) && !compares(w, FIELD_SGID_WITHOUT_X))
 		mode &= ~(mode_t)S_ISGID;
 	say(w, " mode=%o nlink=%lu uid=%u gid=%u", mode, (unsigned long)st->st_nlink, st->st_uid, st->st_gid);
 	if (!S_ISDIR(st->st_mode) || compares(w, FIELD_DIR_SIZE))
