@@ -23,7 +23,7 @@ static void reply_attr(struct rp_server *server, fuse_req_t req, int error, cons
 		return;
 	}
 	rp_attr_to_stat(server, node, attr, &st);
-	fuse_reply_attr(req, &st, RP_FOREVER);
+	fuse_reply_attr(req, &st, node->kind == RP_NODE_IS_CATALOG ? 0 : RP_FOREVER);
 }
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -134,7 +134,7 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct
 	statx_time(&attr.btime, &stx.stx_btime);
 	statx_time(&attr.ctime, &stx.stx_ctime);
 	statx_time(&attr.mtime, &stx.stx_mtime);
-	fuse_reply_statx(req, 0, &stx, RP_FOREVER);
+	fuse_reply_statx(req, 0, &stx, node.kind == RP_NODE_IS_CATALOG ? 0 : RP_FOREVER);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)

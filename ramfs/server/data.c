@@ -196,8 +196,8 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, s
 	}
 	if (rp_later_lseek(server, req, ino, offset, whence))
 		return;
-	/* Without memory to answer later, rather an error than a hole that may be none. */
-	fuse_reply_err(req, ENOMEM);
+	/* Nobody to ask: programs then read the whole file, which is better than a hole that may be none. */
+	fuse_reply_err(req, EOPNOTSUPP);
 }
 
 void rp_data_ops(struct fuse_lowlevel_ops *ops)

@@ -113,9 +113,6 @@ static void read_directory(struct rp_server *server, fuse_req_t req, fuse_ino_t 
 		rp_reply_error(req, (int)result);
 	else if (fuse_reply_buf(req, l.buffer, l.used) && plus)
 		listing_forget(&l);
-	/* The kernel keeps listings, but this one changes without it. */
-	if (ino == RP_NODE_CATALOG)
-		rp_later_forget_listing(server, ino);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t cookie, struct fuse_file_info *fi)

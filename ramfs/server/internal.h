@@ -202,6 +202,8 @@ void rp_view_hold(struct rp_views *views, struct rp_view *view);
 void rp_view_forget(struct rp_views *views, fuse_ino_t number, uint64_t count);
 /* Attributes of .snapshots and, in it, of the view's root. */
 void rp_catalog_attr(struct rp_server *server, struct rp_attr *out);
+/* .snapshots as the answer to a lookup. */
+void rp_catalog_entry(struct rp_server *server, struct fuse_entry_param *entry);
 int rp_catalog_lookup(struct rp_server *server, const char *name, struct fuse_entry_param *entry);
 /* Names of .snapshots; cookie n: from the nth on. plus: add attributes. Returns bytes in buffer, or -errno. */
 ssize_t rp_catalog_read(struct rp_server *server, fuse_req_t req, off_t cookie, char *buffer, size_t size, bool plus);
@@ -217,8 +219,6 @@ int rp_later_start(struct rp_server *server);
 /* Hand over; false: it could not be (no memory), answer here. */
 bool rp_later_fsync(struct rp_server *server, fuse_req_t req);
 bool rp_later_lseek(struct rp_server *server, fuse_req_t req, fuse_ino_t number, off_t offset, int whence);
-/* The kernel is to forget the listing of that directory. */
-void rp_later_forget_listing(struct rp_server *server, fuse_ino_t number);
 void rp_later_stop(struct rp_server *server);
 
 /* ---- flush.c, attach.c, rollback.c, status.c, session.c ---------------------------------------------------------- */

@@ -1,9 +1,8 @@
 /* later.c: requests that must wait for something are answered by two threads, so that their queue goes on.
  *
  * One thread answers fsync with sync=image: it takes all that have come, waits for one commit, and answers them all.
- * The other answers lseek, which needs the file's dirty pages brought in first, and tells the kernel to forget the
- * listing of .snapshots, which changes without it. Neither needs a request of this mount answered by a thread that
- * waits here.
+ * The other answers lseek, which needs the file's dirty pages brought in first. Neither needs a request of this mount
+ * answered by a thread that waits here.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,7 +11,7 @@
 
 struct job {
 	struct job *next;
-	fuse_req_t req;           /* null: forget the listing of .snapshots */
+	fuse_req_t req;
 	struct rp_ring *ring;
 	fuse_ino_t number;
 	off_t offset;
@@ -63,7 +62,7 @@ static bool queue_put(struct queue *queue, const struct job *job)
 	struct job *copy;
 
 	/* A ring's thread that ring.c does not know: nobody else may answer for it. */
-	if (job->req && fuse_req_is_uring(job->req) && !job->ring->uring)
+	if (fuse_req_is_uring(job->req) && !job->ring->uring)
 		return false;
 	copy = malloc(sizeof(*copy));
 	if (!copy)
@@ -76,8 +75,7 @@ static bool queue_put(struct queue *queue, const struct job *job)
 		free(copy);
 		return false;
 	}
-	if (copy->ring)
-		atomic_fetch_add(&copy->ring->later, 1);
+	atomic_fetch_add(&copy->ring->later, 1);
 	*queue->last = copy;
 	queue->last = &copy->next;
 	pthread_cond_signal(&queue->changed);
@@ -144,12 +142,7 @@ static void *seek_thread(void *context)
 		while (job) {
 			struct job *next = job->next;
 
-			if (job->req) {
-				seek(queue->server, job);
-			} else {
-				fuse_lowlevel_notify_inval_inode(queue->server->session, job->number, 0, 0);
-				free(job);
-			}
+			seek(queue->server, job);
 			job = next;
 		}
 	}
@@ -227,9 +220,4 @@ bool rp_later_lseek(struct rp_server *server, fuse_req_t req, fuse_ino_t number,
 	                                                       .number = number,
 	                                                       .offset = offset,
 	                                                       .whence = whence });
-}
-
-void rp_later_forget_listing(struct rp_server *server, fuse_ino_t number)
-{
-	queue_put(&server->later->seeks, &(struct job){ .number = number });
 }

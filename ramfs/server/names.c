@@ -46,13 +46,11 @@ static int lookup_live(struct rp_server *server, const struct rp_node *dir, cons
 static int lookup_in_view(struct rp_server *server, const struct rp_node *dir, const char *name,
                           struct fuse_entry_param *entry)
 {
-	const struct rp_node catalog = { .kind = RP_NODE_IS_CATALOG };
 	struct rp_attr attr;
 	int error;
 
 	if (!strcmp(name, "..") && dir->object == rp_fs_root(dir->fs)) {
-		rp_catalog_attr(server, &attr);
-		rp_entry_fill(server, &catalog, &attr, entry);
+		rp_catalog_entry(server, entry);
 		return 0;
 	}
 	if (!strcmp(name, "."))
@@ -63,16 +61,6 @@ static int lookup_in_view(struct rp_server *server, const struct rp_node *dir, c
 		return error;
 	rp_view_hold(&server->views, dir->view);
 	rp_entry_fill(server, dir, &attr, entry);
-	return 0;
-}
-
-static int lookup_hidden(struct rp_server *server, struct fuse_entry_param *entry)
-{
-	const struct rp_node catalog = { .kind = RP_NODE_IS_CATALOG };
-	struct rp_attr attr;
-
-	rp_catalog_attr(server, &attr);
-	rp_entry_fill(server, &catalog, &attr, entry);
 	return 0;
 }
 
@@ -91,8 +79,10 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		error = lookup_in_view(server, &dir, name, &entry);
 	else
 		error = lookup_live(server, &dir, name, &entry);
-	if (error == -ENOENT && parent == FUSE_ROOT_ID && !strcmp(name, RP_CATALOG_NAME))
-		error = lookup_hidden(server, &entry);
+	if (error == -ENOENT && parent == FUSE_ROOT_ID && !strcmp(name, RP_CATALOG_NAME)) {
+		rp_catalog_entry(server, &entry);
+		error = 0;
+	}
 	if (error == -ENOENT && dir.kind != RP_NODE_IS_CATALOG && strcmp(name, ".") != 0) {
 		/* The kernel may remember that there is no such name. */
 		memset(&entry, 0, sizeof(entry));

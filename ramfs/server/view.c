@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "ramfs/server/internal.h"
 
 void rp_views_init(struct rp_views *views)
@@ -174,6 +175,7 @@ int rp_view_open(struct rp_server *server, const char *name, struct rp_view **ou
 void rp_catalog_attr(struct rp_server *server, struct rp_attr *out)
 {
 	struct rp_attr root;
+	struct timespec now;
 
 	memset(out, 0, sizeof(*out));
 	out->mode = S_IFDIR | 0555;
@@ -182,8 +184,21 @@ void rp_catalog_attr(struct rp_server *server, struct rp_attr *out)
 	if (!rp_fs_getattr(server->fs, server->root, &root)) {
 		out->uid = root.uid;
 		out->gid = root.gid;
-		out->atime = out->mtime = out->ctime = out->btime = root.btime;
+		out->btime = root.btime;
 	}
+	/* It may have changed since it was last looked at. The kernel keeps a listing as long as this time stays. */
+	clock_gettime(CLOCK_REALTIME, &now);
+	out->atime = out->mtime = out->ctime = (struct rp_time){ .sec = now.tv_sec, .nsec = (uint32_t)now.tv_nsec };
+}
+
+void rp_catalog_entry(struct rp_server *server, struct fuse_entry_param *entry)
+{
+	const struct rp_node node = { .kind = RP_NODE_IS_CATALOG };
+	struct rp_attr attr;
+
+	rp_catalog_attr(server, &attr);
+	rp_entry_fill(server, &node, &attr, entry);
+	entry->attr_timeout = entry->entry_timeout = 0;
 }
 
 int rp_catalog_lookup(struct rp_server *server, const char *name, struct fuse_entry_param *entry)
@@ -193,9 +208,7 @@ int rp_catalog_lookup(struct rp_server *server, const char *name, struct fuse_en
 	int error;
 
 	if (!strcmp(name, ".")) {
-		node.kind = RP_NODE_IS_CATALOG;
-		rp_catalog_attr(server, &attr);
-		rp_entry_fill(server, &node, &attr, entry);
+		rp_catalog_entry(server, entry);
 		return 0;
 	}
 	if (!strcmp(name, "..")) {
