@@ -34,7 +34,7 @@ OPT_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 # Instrumented code looks uninitialized to gcc where it is not.
-ifneq ($(filter asan tsan,$(MODE)),)
+ifneq ($(if $(findstring clang,$(CC)),,$(filter asan tsan,$(MODE))),)
 WARN += -Wno-maybe-uninitialized
 endif
 ifeq ($(CI),true)
