@@ -36,7 +36,8 @@ unsigned rp_children_kind(unsigned kind, unsigned leaf, const uint64_t *page, un
 		return kind - 1;
 	if (kind == RP_KIND_NODE)
 		return leaf;
-	height = rp_entry_height(page[word]);
+	/* In memory the entry may be brought in just now, which leaves its height as it is. */
+	height = rp_entry_height(__atomic_load_n(&page[word], __ATOMIC_RELAXED));
 	return height ? RP_KIND_NODE + height - 1 : leaf;
 }
 
