@@ -77,8 +77,14 @@ static int plugin_after_fork(void)
 	error = rp_plugin_disk_make(rp_plugin.keep, message);
 	if (!error && rp_plugin.socket)
 		error = rp_control_start(rp_plugin.keep, rp_plugin.socket, &rp_plugin.control, message);
-	if (!error)
-		return 0;
+	if (!error) {
+		error = rp_ending_start();
+		if (!error)
+			return 0;
+		snprintf(message, sizeof(message), "no thread: %s", strerror(-error));
+		if (rp_plugin.control)
+			rp_control_stop(rp_plugin.control);
+	}
 	rp_keep_stop(rp_plugin.keep, NULL);
 fail:
 	rp_plugin.keep = NULL;
@@ -92,6 +98,7 @@ static void plugin_cleanup(void)
 
 	if (!rp_plugin.keep)
 		return;
+	rp_ending_stop();
 	if (rp_plugin.control)
 		rp_control_stop(rp_plugin.control);
 	rp_plugin.stop_error = rp_keep_stop(rp_plugin.keep, message);

@@ -5,6 +5,7 @@
  *   exports.c   names: which files there are, how one is opened
  *   io.c        reading, writing, zeroing, trimming, extents
  *   counters.c  what clients did, for status
+ *   ending.c    saves when nbdkit is told to end, before its clients have gone
  */
 #ifndef RAMPOOL_NBD_PLUGIN_H
 #define RAMPOOL_NBD_PLUGIN_H
@@ -12,6 +13,7 @@
 #define NBDKIT_API_VERSION 2
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <nbdkit-plugin.h>
@@ -19,6 +21,8 @@
 
 #define RP_EXPORT_NAME_MAX 4096u /* bytes of a string of the NBD protocol */
 #define RP_EXPORTS_MAX 10000u    /* nbdkit lists no more */
+
+#define RP_END_SIGNALS 4
 
 enum rp_request {
 	RP_REQUEST_READ, RP_REQUEST_WRITE, RP_REQUEST_ZERO, RP_REQUEST_TRIM, RP_REQUEST_FLUSH, RP_REQUEST_EXTENTS,
@@ -58,6 +62,13 @@ struct rp_plugin {
 	char *socket;                  /* socket= */
 	struct rp_keep *keep;          /* null: not serving */
 	struct rp_control *control;
+	struct rp_ending {
+		bool runs;
+		atomic_bool stop;
+		int event;             /* eventfd: a signal came, or stop */
+		pthread_t thread;
+		struct sigaction before[RP_END_SIGNALS];
+	} ending;
 	int stop_error;                /* of the last save */
 	/* `lock` guards the list and the sums; held for a few instructions */
 	pthread_mutex_t lock;
@@ -95,6 +106,11 @@ int rp_io_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
 int rp_io_cache(void *handle, uint32_t count, uint64_t offset, uint32_t flags);
 /* Set the time of modification when there were changes. */
 void rp_io_touch(struct rp_export *export);
+
+/* ---- ending.c ---------------------------------------------------------------------------------------------------- */
+
+int rp_ending_start(void);
+void rp_ending_stop(void);
 
 /* ---- counters.c -------------------------------------------------------------------------------------------------- */
 

@@ -52,7 +52,8 @@ def check(condition, text):
 
 
 def equal(got, wanted, text):
-    check(got == wanted, f"{text}: got {got!r}, wanted {wanted!r}")
+    if got != wanted:
+        fail(f"{text}: got {repr(got)[:300]}, wanted {repr(wanted)[:300]}")
 
 
 def errno_of(call, *args):
