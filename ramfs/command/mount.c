@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -11,18 +12,23 @@
 #include "ramfs/command/command.h"
 #include "ramfs/command/options.h"
 
-/* The server's side of the fork: no terminal, no directory kept busy. Standard error stays until the mount is ready. */
+/* The server's side of the fork: no terminal, no directory kept busy, nothing of what the caller had open (a lock, the end
+ * of a pipe). Standard error stays until the mount is ready. */
 static int serve_detached(struct rp_mount_options *options, int ready)
 {
-	int null = open("/dev/null", O_RDWR);
+	int null;
 
 	setsid();
+	if (ready != 3 && dup3(ready, 3, O_CLOEXEC) == 3)
+		ready = 3;
+	if (ready == 3)
+		close_range(4, UINT_MAX, 0);
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 || chdir("/")) {
 		dprintf(ready, "E%s\n", strerror(errno));
 		return RP_EXIT_FAILED;
 	}
-	if (null > STDERR_FILENO)
-		close(null);
+	close(null);
 	return rp_server_run(options, ready);
 }
 
@@ -175,7 +181,7 @@ int rp_command_mount_helper(int count, char **arguments)
 
 int rp_command_flush(int count, char **arguments)
 {
-	if (count != 2)
+	if (count != 3)
 		return rp_fail(RP_EXIT_USAGE, "flush: started by the server, not by people");
-	return rp_flush_serve(arguments[1], 3);
+	return rp_flush_serve(arguments[1], arguments[2]);
 }

@@ -57,7 +57,7 @@ static int64_t now_ms(void)
 
 static int helper_spawn(struct rp_server *server, int fd, pid_t *pid)
 {
-	char *arguments[] = { (char *)"rampool", (char *)"flush", server->options->mountpoint, NULL };
+	char *arguments[] = { (char *)"rampool", (char *)"flush", server->options->mountpoint, server->oom_score_adj, NULL };
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
 	sigset_t none, all;

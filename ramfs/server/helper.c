@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -117,32 +118,41 @@ static int flush(const char *mountpoint, const struct rp_flush_ask *ask)
 	return error;
 }
 
-int rp_flush_serve(const char *mountpoint, int fd)
+/* What the server is protected by is inherited; here it would be in the way. So are the caller's descriptors: whoever reads
+ * what `rampool mount` says until its end would wait for the unmount. */
+static int inheritance_drop(const char *oom_score_adj)
 {
-	struct rp_flush_ask ask;
 	FILE *file;
 	int null;
 
-	/* What protects the server is inherited; here it would be in the way. */
 	prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0);
 	prctl(PR_SET_NAME, "rampool-flush", 0, 0, 0);
 	file = fopen("/proc/self/oom_score_adj", "we");
 	if (file) {
-		fputs("0", file);
+		fputs(oom_score_adj, file);
 		fclose(file);
 	}
-	if (fcntl(fd, F_SETFD, FD_CLOEXEC) || chdir("/"))
-		return 1;
-	/* Whoever reads what `rampool mount` says until its end would otherwise wait for the unmount. */
+	if (fcntl(RP_FLUSH_FD, F_SETFD, FD_CLOEXEC) || chdir("/"))
+		return -errno;
+	close_range(RP_FLUSH_FD + 1, UINT_MAX, 0);
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (int i = 0; null >= 0 && i <= STDERR_FILENO; i++)
 		dup2(null, i);
 	if (null > STDERR_FILENO)
 		close(null);
-	while (recv(fd, &ask, sizeof(ask), 0) == (ssize_t)sizeof(ask)) {
+	return 0;
+}
+
+int rp_flush_serve(const char *mountpoint, const char *oom_score_adj)
+{
+	struct rp_flush_ask ask;
+
+	if (inheritance_drop(oom_score_adj))
+		return 1;
+	while (recv(RP_FLUSH_FD, &ask, sizeof(ask), 0) == (ssize_t)sizeof(ask)) {
 		struct rp_flush_answer answer = { .sequence = ask.sequence, .error = flush(mountpoint, &ask) };
 
-		if (send(fd, &answer, sizeof(answer), MSG_NOSIGNAL) != (ssize_t)sizeof(answer))
+		if (send(RP_FLUSH_FD, &answer, sizeof(answer), MSG_NOSIGNAL) != (ssize_t)sizeof(answer))
 			break;
 	}
 	return 0;

@@ -127,6 +127,7 @@ struct rp_server {
 	struct rp_flusher *flusher;
 	bool user_mount;          /* through fusermount3 */
 	int ready;                /* pipe to the parent, or -1 */
+	char oom_score_adj[16];   /* before this process protected itself: for its children */
 	int control_fs;           /* detached mount of fusectl, or -1 */
 
 	/* set by the init request and the ready thread */

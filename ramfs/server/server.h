@@ -33,9 +33,10 @@ int rp_mount_check(const struct rp_mount_options *options, char message[512]);
 /* Unmount from outside: umount2(2), or fusermount3 for an ordinary user. lazy: MNT_DETACH. */
 int rp_mount_detach(const char *mountpoint, bool lazy);
 
-/* Body of the helper process (`rampool flush`): flushes dirty pages of the mount when the server asks through the
- * socket `fd`; ends with the server. Returns the exit status. */
-int rp_flush_serve(const char *mountpoint, int fd);
+/* Body of the helper process (`rampool flush`): flushes dirty pages of the mount when the server asks through the socket
+ * at descriptor 3; ends with the server. oom_score_adj: what the server had before it protected itself. Returns the exit
+ * status. */
+int rp_flush_serve(const char *mountpoint, const char *oom_score_adj);
 
 /* Where a server leaves word when its last save failed: beside the control socket of the device. */
 int rp_server_failure_path(dev_t device, char to[4096]);

@@ -236,18 +236,21 @@ static void signals_block(void)
 
 /* Memory that the kernel must reclaim through this process must not wait for this process; nor may it be the one to
  * die. */
-static void protect(void)
+static void protect(struct rp_server *server)
 {
 	FILE *file;
 
 	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
-	if (geteuid() != 0)
+	strcpy(server->oom_score_adj, "0");
+	file = fopen("/proc/self/oom_score_adj", "r+e");
+	if (!file)
 		return;
-	file = fopen("/proc/self/oom_score_adj", "we");
-	if (file) {
+	if (!fgets(server->oom_score_adj, sizeof(server->oom_score_adj), file))
+		strcpy(server->oom_score_adj, "0");
+	/* Refused to who may not: then it stays as it was. */
+	if (geteuid() == 0 && !fseek(file, 0, SEEK_SET))
 		fputs("-1000", file);
-		fclose(file);
-	}
+	fclose(file);
 }
 
 /* ---- The server -------------------------------------------------------------------------------------------------- */
@@ -497,7 +500,7 @@ int rp_server_run(struct rp_mount_options *options, int ready)
 	server->control_fs = -1;
 	openlog("rampool", LOG_PID, LOG_DAEMON);
 	signals_block();
-	protect();
+	protect(server);
 	error = server_init(server);
 	if (error) {
 		snprintf(message, sizeof(message), "cannot start: %s", strerror(-error));
