@@ -407,10 +407,12 @@ static int load_entry(struct rp_pool *pool, uint64_t index, struct rp_catalog_en
 		error = rp_map_leaf(&op, &map, index / RP_CATALOG_PER_PAGE, &node, end);
 		if (!error)
 			error = catalog_get(&op, index, &entry);
-		if (!error && entry)
-			*copy = *entry;
-		else
-			memset(copy, 0, sizeof(*copy));
+		memset(copy, 0, sizeof(*copy));
+		if (!error && entry) {
+			/* The root may be brought in just now. */
+			copy->root = atomic_load((_Atomic rp_entry *)&entry->root);
+			memcpy(&copy->id, &entry->id, sizeof(*copy) - offsetof(struct rp_catalog_entry, id));
+		}
 		if (node || *end == 1)
 			*end = index / RP_CATALOG_PER_PAGE + 1;
 	} while (rp_op_end(&op, &error));
