@@ -116,9 +116,8 @@ void rp_frame_addr_set(struct rp_pool *pool, rp_frame f, rp_addr addr)
 int rp_frame_take_outside(struct rp_pool *pool, unsigned kind, uint64_t birth, rp_addr addr, rp_frame *out)
 {
 	for (unsigned tries = 0; rp_arena_take(&pool->arena, RP_CLASS_OVERDRAFT, out, 1) != 1; tries++) {
-		if (tries == 2)
+		if (tries == 8 || !rp_pool_reclaim_wait(pool, RP_CLASS_OVERDRAFT))
 			return -ENOSPC;
-		rp_pool_reclaim(pool);
 	}
 	frame_born(pool, *out, kind, birth);
 	if (addr)

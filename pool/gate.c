@@ -175,10 +175,9 @@ static bool op_again(struct rp_op *op, int *error)
 			return true;
 		}
 	} else if (result == -ENOSPC && op->starved && op->tries < TRIES_MAX) {
-		rp_pool_reclaim(pool);
 		/* Once in any case: what was dropped meanwhile may leave no room and yet make a frame ours alone, whose copy may
 		 * use the overdraft. */
-		if (op->tries == 0 || rp_arena_room(&pool->arena, class) > 0) {
+		if (rp_pool_reclaim_wait(pool, class) || op->tries == 0) {
 			carried.tries++;
 			return true;
 		}

@@ -292,9 +292,11 @@ bool rp_gate_open(struct rp_op *op, bool shared, int *error);
 void rp_retire(struct rp_op *op, rp_frame f);
 /* Work off retired frames of a claimed slot that nobody can see any more, at most `budget` of them. */
 void rp_slot_reclaim(struct rp_pool *pool, struct rp_slot *slot, uint64_t budget);
-/* Everything: empties all slots' caches and retired lists as far as running operations allow, waiting for these. Outside
- * the gate. */
-void rp_pool_reclaim(struct rp_pool *pool);
+/* Everything: empties all slots' caches and retired lists as far as running operations allow. Outside the gate. Returns how
+ * many frames are left there; 0 when no operation runs. */
+uint64_t rp_pool_reclaim(struct rp_pool *pool);
+/* The same, waiting a little for running operations, until the class could take a frame. Could it? */
+bool rp_pool_reclaim_wait(struct rp_pool *pool, enum rp_class class);
 int rp_reclaimer_start(struct rp_pool *pool);
 void rp_reclaimer_stop(struct rp_pool *pool);
 

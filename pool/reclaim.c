@@ -17,6 +17,14 @@
 #define RECLAIM_DELAY_NS 5000000 /* the reclaimer lets work gather: one wake in 5 ms costs nothing */
 #define RECLAIM_BUDGET 8192u     /* frames while a slot is held */
 
+/* Reclaiming at once. A level of a tree takes two eras, and a pass ends as many eras as there are slots when nobody is inside;
+ * while operations come and go there is always something left. */
+#define PASSES_MAX 128u
+#define YIELDS 20u
+#define STILL_MAX 1000u          /* passes in which nothing moved */
+#define WAIT_NS 100000
+#define WAITS_MAX 100u           /* for running operations to give back what is needed: some 10 ms */
+
 static void list_push(struct rp_pool *pool, struct rp_frame_list *list, rp_frame f)
 {
 	atomic_store_explicit(&rp_info(pool, f)->addr_low, list->first, memory_order_relaxed);
@@ -150,44 +158,79 @@ static bool slot_try_claim(struct rp_slot *slot)
 	return atomic_compare_exchange_strong_explicit(&slot->busy, &free_word, 1, memory_order_acquire, memory_order_relaxed);
 }
 
-/* One pass over the slots. all: wait for slots in use, and empty the caches. Returns how many frames are left to do. */
-static uint64_t reclaim_pass(struct rp_pool *pool, bool all, uint64_t budget)
+struct pass {
+	uint64_t left; /* frames on their way back after it; all: idle in caches of slots in use, too */
+	bool inside;   /* an operation runs */
+};
+
+/* One pass over the slots, without waiting for any. all: caches are emptied too. */
+static struct pass reclaim_pass(struct rp_pool *pool, bool all, uint64_t budget)
 {
-	uint64_t left = 0;
+	struct pass pass = { 0, false };
 
 	for (unsigned i = 0; i < RP_SLOT_COUNT; i++) {
 		struct rp_slot *slot = &pool->slots[i];
+		uint64_t held = atomic_load_explicit(&slot->waiting, memory_order_relaxed);
 
-		if (!all && atomic_load_explicit(&slot->waiting, memory_order_relaxed) == 0)
-			continue;
-		bool claimed = slot_try_claim(slot);
-
-		for (unsigned spins = 0; all && !claimed && spins < 100000; spins++) {
-			sched_yield();
-			claimed = slot_try_claim(slot);
+		if (all)
+			held += __atomic_load_n(&slot->cached, __ATOMIC_RELAXED);
+		if (atomic_load(&slot->era) != 0)
+			pass.inside = true;
+		if (held && slot_try_claim(slot)) {
+			rp_slot_reclaim(pool, slot, budget);
+			if (all && slot->cached) {
+				rp_arena_give(&pool->arena, slot->cache, slot->cached);
+				rp_slot_cached_set(slot, 0);
+			}
+			held = atomic_load_explicit(&slot->waiting, memory_order_relaxed);
+			rp_slot_release(slot);
 		}
-		if (!claimed) {
-			left++;
-			continue;
-		}
-		rp_slot_reclaim(pool, slot, budget);
-		if (all && slot->cached) {
-			rp_arena_give(&pool->arena, slot->cache, slot->cached);
-			rp_slot_cached_set(slot, 0);
-		}
-		left += atomic_load_explicit(&slot->waiting, memory_order_relaxed);
-		rp_slot_release(slot);
+		pass.left += held;
 	}
-	return left;
+	return pass;
 }
 
-void rp_pool_reclaim(struct rp_pool *pool)
+uint64_t rp_pool_reclaim(struct rp_pool *pool)
 {
-	/* A level of a tree takes three eras; a tree has at most 2 * (height + 1) + 1 levels below a root of the catalog. */
-	for (unsigned i = 0; i < 3 * (4 * RP_HEIGHT_MAX); i++) {
-		if (reclaim_pass(pool, true, UINT64_MAX) == 0)
-			return;
+	const struct timespec delay = { 0, WAIT_NS };
+	struct pass pass = { 0, false };
+	unsigned still = 0, moved = 0;
+
+	while (still < STILL_MAX && moved < PASSES_MAX) {
+		uint64_t era = atomic_load(&pool->era);
+
+		pass = reclaim_pass(pool, true, UINT64_MAX);
+		if (!pass.left)
+			break;
+		if (atomic_load(&pool->era) != era) {
+			moved++;
+			continue;
+		}
+		if (pass.inside)
+			break; /* nothing moves until an operation has ended */
+		/* A slot is held, but not by an operation: by the reclaimer, or by one that is just leaving. */
+		if (++still < YIELDS)
+			sched_yield();
+		else
+			nanosleep(&delay, NULL); /* on a busy machine its holder may not run for a while */
 	}
+	return pass.left;
+}
+
+bool rp_pool_reclaim_wait(struct rp_pool *pool, enum rp_class class)
+{
+	const struct timespec delay = { 0, WAIT_NS };
+
+	for (unsigned i = 0; i < WAITS_MAX; i++) {
+		uint64_t left = rp_pool_reclaim(pool);
+
+		if (rp_arena_room(&pool->arena, class) > 0)
+			return true;
+		if (!left)
+			return false;
+		nanosleep(&delay, NULL);
+	}
+	return false;
 }
 
 static void *reclaimer_main(void *context)
@@ -204,7 +247,7 @@ static void *reclaimer_main(void *context)
 		pthread_mutex_unlock(&pool->reclaim_lock);
 		nanosleep(&delay, NULL);
 		atomic_store(&pool->reclaim_wanted, false);
-		if (reclaim_pass(pool, false, RECLAIM_BUDGET) > 0)
+		if (reclaim_pass(pool, false, RECLAIM_BUDGET).left > 0)
 			atomic_store(&pool->reclaim_wanted, true);
 		pthread_mutex_lock(&pool->reclaim_lock);
 	}
