@@ -5,7 +5,7 @@
 #include <string.h>
 #include "reference.h"
 
-static uint64_t touch_last;
+static _Thread_local uint64_t touch_last; /* threads that keep a reference keep it alone */
 
 void ref_fail(const char *format, ...)
 {
@@ -169,7 +169,8 @@ void ref_pages_drop(struct ref_object *object, rp_page first, rp_page last)
 	bool found;
 	size_t i = ref_page_find(object, first, &found), end = ref_page_find(object, last, &found);
 
-	memmove(object->pages + i, object->pages + end, (object->count - end) * sizeof(*object->pages));
+	if (object->count > end)
+		memmove(object->pages + i, object->pages + end, (object->count - end) * sizeof(*object->pages));
 	object->count -= end - i;
 }
 
