@@ -18,7 +18,7 @@ struct rp_index_head {
 	uint8_t level;
 	uint8_t reserved;
 	uint16_t count;         /* cells or links, at least 1 */
-	uint16_t low;           /* leaf: the lowest offset a cell begins at; else 0 */
+	uint16_t low;           /* leaf: no cell begins below this offset; else 0 */
 	uint16_t used;          /* leaf: bytes of all cells; else 0 */
 	uint32_t reserved2;
 	uint64_t object;        /* whose page this is */

@@ -219,6 +219,10 @@ int main(void)
 {
 	uint64_t steps = number_from_environment("RP_TEST_STEPS", 6000), only = number_from_environment("RP_SEED", 0);
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	if (!getenv("RP_TEST_STEPS"))
+		steps = 2000;
+#endif
 	if (only) {
 		run(only, steps, only & 1);
 		printf("seed %llu: pass\n", (unsigned long long)only);
