@@ -249,10 +249,16 @@ static void check_numbers(struct check *c)
 
 	if (!header)
 		return; /* not in memory */
+	rp_page end = header->page_next;
+
+	if (end > RP_PAGE_COUNT_MAX) {
+		fault(c, "I8: the header's next page is no page");
+		return;
+	}
 	rp_op_begin(&op, c->pool, RP_OP_READ);
-	for (rp_page page = 0; !error && page < header->page_next; page++) {
-		error = next_table_page(c, &op, &page, header->page_next);
-		if (!error && page < header->page_next)
+	for (rp_page page = 0; !error && page < end; page++) {
+		error = next_table_page(c, &op, &page, end);
+		if (!error && page < end)
 			error = check_table_page(c, &op, page, &n);
 	}
 	bool partly = error == RP_AGAIN;
