@@ -56,7 +56,7 @@ class Tools:
         self.inserts = os.path.join(source, "tests/bench/inserts.py")
         self.rampool = os.path.join(build, "rampool")
         self.plugin = os.path.join(build, "nbdkit-rampool-plugin.so")
-        self.tree = None
+        self.tree, self.tree_count = None, 0
         self.environment = dict(os.environ, HOME=place, GIT_CONFIG_NOSYSTEM="1", LC_ALL="C",
                                 GIT_AUTHOR_NAME="bench", GIT_AUTHOR_EMAIL="bench@localhost",
                                 GIT_COMMITTER_NAME="bench", GIT_COMMITTER_EMAIL="bench@localhost")
@@ -79,7 +79,7 @@ class Tools:
             f.write("\n".join(names) + "\n")
         path = os.path.join(self.place, "tree.tar")
         run(["tar", "-cPf", path, "-T", listing], LIMIT)
-        self.tree = path
+        self.tree, self.tree_count = path, len(names)
         return path
 
 
@@ -251,12 +251,10 @@ class Requests(Group):
         folder, found = self.folder(system), {}
 
         def count(key, work):
-            before = system.requests()
-            for i in range(COUNTED_OPERATIONS):
-                work(os.path.join(folder, f"{i}"))
-            after = system.requests()
-            total = sum(after[k] - before[k] for k in after if k not in NOBODY_WAITS)
-            found["requests_" + key] = (total / COUNTED_OPERATIONS, "requests")
+            def all_of_them():
+                for i in range(COUNTED_OPERATIONS):
+                    work(os.path.join(folder, f"{i}"))
+            found["requests_" + key] = (self._waited_for(system, all_of_them) / COUNTED_OPERATIONS, "requests")
 
         def make(path, data=None):
             fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
@@ -281,8 +279,21 @@ class Requests(Group):
         count("rename", lambda path: os.rename(path, path + "r"))
         count("unlink", lambda path: os.unlink(path + "r"))
         count("mkdir", lambda path: os.mkdir(path + "m"))
+        found["requests_unpack"] = (self._unpack(system, folder), "requests")
         shutil.rmtree(folder)
         return found
+
+    @staticmethod
+    def _waited_for(system, work):
+        before = system.requests()
+        work()
+        after = system.requests()
+        return sum(after[k] - before[k] for k in after if k not in NOBODY_WAITS)
+
+    def _unpack(self, system, folder):
+        archive = self.tools.tree_archive(self.scale.tree_files)
+        total = self._waited_for(system, lambda: run(["tar", "-xf", archive, "-C", folder], LIMIT))
+        return total / self.tools.tree_count
 
 
 class Memory(Group):
@@ -348,16 +359,14 @@ class Image(Group):
             for _ in range(mib):
                 f.write(source.read(1 << 20))
 
-    def _save(self, mount, image, mib, found):
+    def _save(self, mount, mib, found):
         self._fill(os.path.join(mount.path, "data"), mib)
         seconds = timed([self.tools.rampool, "save", mount.path])
         if found is None:
             return
         found["save_all"] = (mib / seconds, "MiB/s")
         self._fill(os.path.join(mount.path, "little"), 1)
-        before = os.stat(image).st_size
         found["save_little"] = (timed([self.tools.rampool, "save", mount.path]) * 1e3, "ms")
-        found["bytes"] = os.stat(image).st_size - before
 
     def _open(self, mount):
         start = time.monotonic()
@@ -376,10 +385,9 @@ class Image(Group):
             mount = self._mount(image, "image-" + label)
             mount.start()
             try:
-                self._save(mount, image, mib, found if label == "large" else None)
+                self._save(mount, mib, found if label == "large" else None)
             finally:
                 mount.stop()
             found["open_" + label] = self._open(mount)
             os.unlink(image)
-        found.pop("bytes", None)
         return found

@@ -108,9 +108,9 @@ PLOT = """set terminal svg size 900,{height} font "sans-serif,12" background "wh
 set output "{path}"
 set title "{title}"
 set style fill solid 0.7 border -1
-set yrange [-0.6:{top}] reverse
+set yrange [{top}:-0.6]
 set xrange [0:*]
-set xlabel "speed relative to {peer} (more is better; lines: range over the rounds)"
+set xlabel "speed relative to {peer}: more is better, lines show the range"
 set ytics nomirror
 set grid xtics
 set key off
