@@ -34,7 +34,9 @@ struct setting {
 	struct rp_time now;
 };
 
-static void times_set(struct rp_inode *inode, const struct setting *setting)
+/* resized: the size becomes another one. A kernel that keeps the times itself (writeback cache) changes no mtime where a
+ * size stays as it is, and must find it so. */
+static void times_set(struct rp_inode *inode, const struct setting *setting, bool resized)
 {
 	unsigned set = setting->set;
 
@@ -46,7 +48,7 @@ static void times_set(struct rp_inode *inode, const struct setting *setting)
 		inode->mtime = setting->now;
 	else if (set & RP_SET_MTIME)
 		inode->mtime = setting->from->mtime;
-	else if (set & RP_SET_SIZE)
+	else if (resized)
 		inode->mtime = setting->now;
 	inode->ctime = set & RP_SET_CTIME ? setting->from->ctime : setting->now;
 }
@@ -56,11 +58,13 @@ static int setattr_work(struct rp_op *op, struct rp_fs *fs, const struct setting
 	const struct rp_record *record;
 	struct rp_inode *inode;
 	uint32_t mode;
+	bool resized;
 	int error;
 
 	error = rp_inode_get(op, fs, setting->ino, 0, &record);
 	if (error)
 		return error;
+	resized = setting->set & RP_SET_SIZE && setting->from->size_bytes != record->size_bytes;
 	if (setting->set & (RP_SET_KILLPRIV | RP_SET_UID | RP_SET_GID)) {
 		error = rp_inode_kill_priv(op, fs, setting->ino, record);
 		if (!error)
@@ -83,7 +87,7 @@ static int setattr_work(struct rp_op *op, struct rp_fs *fs, const struct setting
 		inode->uid = setting->from->uid;
 	if (setting->set & RP_SET_GID)
 		inode->gid = setting->from->gid;
-	times_set(inode, setting);
+	times_set(inode, setting, resized);
 	/* Ours since it was edited: from here on it stays where it is. */
 	error = rp_inode_get(op, fs, setting->ino, 0, &record);
 	if (!error && setting->set & RP_SET_SIZE)
@@ -102,6 +106,17 @@ static int size_check(struct rp_op *op, struct rp_fs *fs, const struct setting *
 		return error;
 	*generation = record->generation;
 	return setting->from->size_bytes > RP_FILE_SIZE_MAX ? -EFBIG : 0;
+}
+
+/* Again, now that the pages are gone. */
+static int attr_work(struct rp_op *op, struct rp_fs *fs, rp_object ino, struct rp_attr *out)
+{
+	const struct rp_record *record;
+	int error = rp_inode_get(op, fs, ino, 0, &record);
+
+	if (!error)
+		rp_attr_fill(fs, ino, record, out);
+	return error;
 }
 
 static int size_set(struct rp_fs *fs, const struct setting *setting, struct rp_attr *out)
@@ -123,8 +138,8 @@ static int size_set(struct rp_fs *fs, const struct setting *setting, struct rp_a
 		rp_fs_log(fs, "inode %llu: pages past its end could not be given back: %s", (unsigned long long)setting->ino,
 			  strerror(-trim));
 	if (out)
-		out->flags &= ~(uint32_t)RP_INODE_TAIL;
-	return 0;
+		RP_RUN(op, fs, RP_OP_READ, error, attr_work(&op, fs, setting->ino, out));
+	return error;
 }
 
 int rp_fs_setattr(struct rp_fs *fs, rp_object ino, unsigned set, const struct rp_attr *from, struct rp_attr *out)
