@@ -19,8 +19,9 @@ const struct allowed allowed_differences[] = {
 	  "that what is told to be a hole holds zeroes only is checked in both" },
 	{ FIELD_INODE_FLAGS, NULL, NULL, NULL,
 	  "FS_IOC_GETFLAGS: tmpfs keeps inode flags, rampool has none" },
-	{ FIELD_UNSYNCED_BTIME, NULL, NULL, NULL,
-	  "birth time by statx with AT_STATX_DONT_SYNC: the kernel answers from what it keeps, without a birth time" },
+	{ FIELD_UNSYNCED, NULL, NULL, NULL,
+	  "statx with AT_STATX_DONT_SYNC: the kernel answers from what it keeps, without a birth time; that is what the "
+	  "flag is for" },
 	{ FIELD_SGID_WITHOUT_X, NULL, NULL, NULL,
 	  "set-group-ID of a file without group execution, which means nothing: when a stranger writes, Linux clears it "
 	  "by itself since 6.2, and FUSE's KILLPRIV_V2 asks to clear it with group execution only" },
@@ -32,6 +33,9 @@ const struct allowed allowed_differences[] = {
 	{ FIELD_LOST_NAMES, NULL, NULL, NULL,
 	  "names while a directory changes: tmpfs leaves out names that were there all the time when others come "
 	  "and go between two parts of a listing; the subject must show them all" },
+	{ FIELD_TRUNCATE_TO_SAME, NULL, NULL, NULL,
+	  "truncate(2) to the size that a file has: tmpfs changes mtime if pages are allocated, and not otherwise; "
+	  "not called" },
 	{ 0 },
 };
 

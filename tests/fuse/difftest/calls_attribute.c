@@ -74,8 +74,8 @@ static void c_statx(struct world *w)
 	done(w, 0);
 	/* More than was asked for may come; what was asked for must. */
 	both = st.stx_mask & mask & (STATX_BASIC_STATS | STATX_BTIME);
-	if (flag == AT_STATX_DONT_SYNC && !compares(w, FIELD_UNSYNCED_BTIME))
-		both &= ~STATX_BTIME;
+	if (flag == AT_STATX_DONT_SYNC && !compares(w, FIELD_UNSYNCED))
+		both &= STATX_TYPE | STATX_MODE;
 	say(w, " mask %x mode %o", both, st.stx_mode & S_IFMT);
 	if (both & STATX_SIZE && (!S_ISDIR(st.stx_mode) || compares(w, FIELD_DIR_SIZE)))
 		say(w, " size %llu", (unsigned long long)st.stx_size);
