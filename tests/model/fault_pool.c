@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "pool/internal.h"
-#include "tests/model/reference.h"
+#include "tests/lib/reference.h"
 
 #define NAMES 20u /* more than the index of names has room for at first */
 

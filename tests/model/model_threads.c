@@ -12,7 +12,7 @@
 #include <string.h>
 #include "pool/internal.h"
 #include "tests/lib/random.h"
-#include "tests/model/reference.h"
+#include "tests/lib/reference.h"
 
 #define THREADS 6u
 #define SHARED 3u

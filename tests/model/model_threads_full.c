@@ -11,7 +11,7 @@
 #include <string.h>
 #include "pool/internal.h"
 #include "tests/lib/random.h"
-#include "tests/model/reference.h"
+#include "tests/lib/reference.h"
 
 #define THREADS 5u
 #define PLACES 24u

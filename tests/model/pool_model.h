@@ -3,7 +3,7 @@
 #define RP_TESTS_POOL_MODEL_H
 
 #include "tests/lib/random.h"
-#include "tests/model/reference.h"
+#include "tests/lib/reference.h"
 
 #define MODEL_HELD 3u
 #define MODEL_NAMED 6u
