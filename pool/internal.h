@@ -349,8 +349,13 @@ int rp_map_peek(struct rp_op *op, const struct rp_map *map, rp_page page, _Atomi
 int rp_map_publish(struct rp_op *op, const struct rp_map *map, rp_page page, rp_entry old, rp_frame new);
 /* Where a hole at `page` ends, or the level-1 node above it: *node 0 and *end the first page behind the hole; or the node. */
 int rp_map_leaf(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame *node, rp_page *end);
-/* Copy a page that is not ours, children referenced. */
+/* Copy a page that is not ours, children referenced. RP_RACE: another copy has replaced it meanwhile, and a child is gone. */
 int rp_frame_copy(struct rp_op *op, rp_frame from, rp_frame *out);
+/* Drop the reference of an entry that names the copy now. When it was the last one, the children, which the copy names too,
+ * lose theirs here and not after the frame's grace period: so they are known to be named once, and can be replaced in their
+ * turn although the pool is full. Safe because the frame does not change, and whoever copies it now asks each child whether
+ * it lives. */
+void rp_frame_put_replaced(struct rp_op *op, rp_frame f);
 void rp_page_copy(void *to, const void *from);
 void rp_page_zero(void *to);
 /* What class a copy of frame f may be taken with: one that frees f, or whose f a commit will free, may use the overdraft. */
@@ -373,6 +378,10 @@ int rp_objects_format(struct rp_pool *pool, const struct rp_pool_options *option
 /* Read all entries of the catalog into the index: after an image was opened (fetches pages as needed). */
 int rp_catalog_load(struct rp_pool *pool);
 int rp_snapshot_measure(struct rp_pool *pool, const char *name, uint64_t *frames);
+/* A handle without a state; free() as long as it has none. null: no memory. */
+struct rp_snapshot *rp_snapshot_new(struct rp_pool *pool);
+/* Its state: the tree of `root`, whose reference is handed over, and the catalog as it is. With the gate closed. */
+void rp_snapshot_fill(struct rp_snapshot *snapshot, rp_entry root);
 
 /* ---- For the image ------------------------------------------------------------------------------------------------------------- */
 

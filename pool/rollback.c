@@ -1,4 +1,5 @@
 /* rollback.c: the live tree becomes a snapshot's again. */
+#include <stdlib.h>
 #include "internal.h"
 
 /* What must not go back with the rest: numbers once given out stay given out, and limits are the pool's, not the state's. */
@@ -13,7 +14,8 @@ static void carry_over(struct rp_header *to, const struct rp_header *from)
 	memcpy(to->label, from->label, sizeof(to->label));
 }
 
-static int rollback(struct rp_op *op, struct rp_snapshot *snapshot)
+/* The old root's reference goes to `keep`, or away. */
+static int rollback(struct rp_op *op, struct rp_snapshot *snapshot, struct rp_snapshot *keep)
 {
 	struct rp_pool *pool = op->pool;
 	rp_entry before = atomic_load(&pool->live.root);
@@ -41,21 +43,40 @@ static int rollback(struct rp_op *op, struct rp_snapshot *snapshot)
 		return error;
 	}
 	carry_over(page, &old);
-	if (rp_entry_is_frame(before))
+	if (keep)
+		rp_snapshot_fill(keep, before);
+	else if (rp_entry_is_frame(before))
 		rp_frame_put(op, rp_entry_frame(before));
 	pool->numbers_cursor = 0;
 	atomic_fetch_add(&pool->tree_id, 1);
 	return 0;
 }
 
-int rp_snapshot_rollback(struct rp_pool *pool, struct rp_snapshot *snapshot)
+static int rollback_run(struct rp_pool *pool, struct rp_snapshot *snapshot, struct rp_snapshot *keep)
 {
 	struct rp_op op;
 	int error;
 
 	do {
 		rp_gate_close(&op, pool, RP_OP_RESERVE);
-		error = rollback(&op, snapshot);
+		error = rollback(&op, snapshot, keep);
 	} while (rp_gate_open(&op, true, &error));
+	return error;
+}
+
+int rp_snapshot_rollback(struct rp_pool *pool, struct rp_snapshot *snapshot)
+{
+	return rollback_run(pool, snapshot, NULL);
+}
+
+int rp_snapshot_exchange(struct rp_pool *pool, struct rp_snapshot *snapshot, struct rp_snapshot **before)
+{
+	struct rp_snapshot *keep = rp_snapshot_new(pool);
+	int error = keep ? rollback_run(pool, snapshot, keep) : -ENOMEM;
+
+	if (error)
+		free(keep);
+	else
+		*before = keep;
 	return error;
 }

@@ -12,7 +12,7 @@
 
 /* ---- Held snapshots --------------------------------------------------------------------------------------------- */
 
-static struct rp_snapshot *snapshot_new(struct rp_pool *pool)
+struct rp_snapshot *rp_snapshot_new(struct rp_pool *pool)
 {
 	struct rp_snapshot *s = pool->hooks.allocate(pool->hooks.context, sizeof(*s));
 
@@ -59,21 +59,28 @@ static void entry_put(struct rp_op *op, rp_entry e)
 
 struct rp_tree *rp_snapshot_tree(struct rp_snapshot *snapshot) { return &snapshot->tree; }
 
+void rp_snapshot_fill(struct rp_snapshot *s, rp_entry root)
+{
+	struct rp_pool *pool = s->pool;
+
+	atomic_store(&s->tree.root, root);
+	s->catalog = atomic_load(&pool->catalog);
+	s->epoch = atomic_load(&pool->epoch);
+	entry_get(pool, s->catalog);
+	hold(pool, s);
+}
+
 int rp_snapshot_take(struct rp_pool *pool, struct rp_snapshot **out)
 {
-	struct rp_snapshot *s = snapshot_new(pool);
+	struct rp_snapshot *s = rp_snapshot_new(pool);
 	struct rp_op op;
 	int error = 0;
 
 	if (!s)
 		return -ENOMEM;
 	rp_gate_close(&op, pool, 0);
-	atomic_store(&s->tree.root, atomic_load(&pool->live.root));
-	s->catalog = atomic_load(&pool->catalog);
-	s->epoch = atomic_load(&pool->epoch);
-	entry_get(pool, atomic_load(&s->tree.root));
-	entry_get(pool, s->catalog);
-	hold(pool, s);
+	entry_get(pool, atomic_load(&pool->live.root));
+	rp_snapshot_fill(s, atomic_load(&pool->live.root));
 	rp_gate_open(&op, true, &error);
 	*out = s;
 	return 0;
@@ -348,7 +355,7 @@ int rp_snapshot_rename(struct rp_pool *pool, const char *name, const char *to)
 
 int rp_snapshot_open(struct rp_pool *pool, const char *name, struct rp_snapshot **out)
 {
-	struct rp_snapshot *s = snapshot_new(pool);
+	struct rp_snapshot *s = rp_snapshot_new(pool);
 	struct rp_catalog_entry *entry;
 	struct rp_op op;
 	bool found;

@@ -253,6 +253,9 @@ int rp_snapshot_list(struct rp_pool *pool, bool measure, struct rp_snapshot_info
  * read from the live tree must forget it: rp_pool_tree_id() changes.
  * returns 0; -ENOSPC. */
 int rp_snapshot_rollback(struct rp_pool *pool, struct rp_snapshot *snapshot);
+/* The same, and *before holds the state that was replaced, to the last operation: nothing can be written in between.
+ * -ENOMEM; on error *before is untouched. */
+int rp_snapshot_exchange(struct rp_pool *pool, struct rp_snapshot *snapshot, struct rp_snapshot **before);
 uint64_t rp_pool_tree_id(struct rp_pool *pool);
 
 /* What differs between two trees of a pool: calls `object` for each object number whose record differs (its generation

@@ -147,13 +147,12 @@ static int rollback_run(struct verb_call *call, struct rp_snapshot *target)
 	error = flush_first(call);
 	if (error)
 		return error;
-	error = rp_snapshot_take(keep->pool, &before);
+	error = rp_snapshot_exchange(keep->pool, target, &before);
 	if (error)
 		return error;
-	error = rp_snapshot_rollback(keep->pool, target);
-	if (!error && keep->server.rolled_back)
+	if (keep->server.rolled_back)
 		keep->server.rolled_back(keep->server.context, before);
-	else if (!error)
+	else
 		error = rp_fs_rolled_back(keep->fs, before, changed_ignore, NULL);
 	rp_snapshot_put(before);
 	return error;
