@@ -168,9 +168,41 @@ int rp_frame_copy(struct rp_op *op, rp_frame from, rp_frame *out)
 		/* Read once: a page that is being brought in may turn an address into a frame just now. */
 		rp_entry e = atomic_load_explicit(&source[i], memory_order_acquire);
 
-		if (rp_entry_is_frame(e))
-			rp_frame_get(pool, rp_entry_frame(e));
+		if (rp_entry_is_frame(e) && !rp_frame_get_live(pool, rp_entry_frame(e))) {
+			for (; n < count; n++, i += step)
+				atomic_store_explicit(&target[i], 0, memory_order_relaxed);
+			rp_frame_put(op, *out);
+			return RP_RACE;
+		}
 		atomic_store_explicit(&target[i], e, memory_order_relaxed);
 	}
 	return 0;
+}
+
+void rp_frame_put_replaced(struct rp_op *op, rp_frame f)
+{
+	struct rp_pool *pool = op->pool;
+	unsigned first, step, count = rp_kind_children(rp_frame_kind(pool, f), &first, &step), n;
+	_Atomic rp_entry *entry = rp_node(pool, f) + first;
+
+	if (atomic_fetch_sub_explicit(&rp_info(pool, f)->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	/* An address may still become a reference: then they all wait for the frame's own end. */
+	for (n = 0; n < count; n++)
+		if (rp_entry_is_addr(atomic_load_explicit(&entry[n * step], memory_order_relaxed)))
+			break;
+	if (count && n == count) {
+		struct rp_frame_info *i = rp_info(pool, f);
+		uint64_t life = atomic_load_explicit(&i->life, memory_order_relaxed);
+
+		for (n = 0; n < count; n++) {
+			rp_entry e = atomic_load_explicit(&entry[n * step], memory_order_acquire);
+
+			if (rp_entry_is_frame(e))
+				rp_frame_put(op, rp_entry_frame(e));
+		}
+		life &= ~(UINT64_C(0xff) << RP_EPOCH_BITS);
+		atomic_store_explicit(&i->life, life | (uint64_t)RP_KIND_DATA << RP_EPOCH_BITS, memory_order_relaxed);
+	}
+	rp_retire(op, f);
 }

@@ -181,13 +181,17 @@ static int own_node(struct rp_op *op, _Atomic rp_entry *at, rp_entry *e)
 	if (rp_frame_is_ours(op, f))
 		return 0;
 	error = rp_frame_copy(op, f, &copy);
+	if (error == RP_RACE) {
+		*e = atomic_load_explicit(at, memory_order_acquire);
+		return 0;
+	}
 	if (error)
 		return error;
 	rp_entry new = rp_entry_from_frame(copy, rp_entry_height(*e));
 
 	if (atomic_compare_exchange_strong(at, e, new)) {
 		*e = new;
-		rp_frame_put(op, f);
+		rp_frame_put_replaced(op, f);
 	} else {
 		rp_frame_put(op, copy); /* *e is what the winner put */
 	}
