@@ -3,8 +3,9 @@
  * libfuse takes a queue's lock while it handles completions and while another thread answers, but its own thread calls
  * io_uring_submit_and_wait() without it: that call may publish an entry of the submission queue that the other thread
  * has taken and not yet filled in; the answer would be lost and its caller would wait for ever. So this file defines
- * that one function, which the linker prefers to liburing's: it submits under a lock of the ring (struct rp_ring.lock),
- * which whoever answers from another thread holds too, and then waits without touching the submission queue. Where
+ * that one function, which the linker prefers to liburing's: while a request of the ring is with another thread, it
+ * submits under a lock of the ring (struct rp_ring.lock), which whoever answers from there holds too, and then waits
+ * without touching the submission queue; otherwise, nearly always, one system call submits and waits as before. Where
  * libfuse comes to use another function, no ring is ever registered here, and rp_later_*() decline: requests are then
  * answered in place.
  *
@@ -63,6 +64,12 @@ int io_uring_submit_and_wait(struct io_uring *ring, unsigned wait_nr)
 
 	if (!ring_here && server)
 		ring_here = ring_register(server);
+	/* No worker has a request of this ring, and only this thread could hand it one: one system call does both. */
+	if (ring_here && atomic_load(&ring_here->later) == 0) {
+		error = io_uring_submit_and_wait_timeout(ring, &cqe, wait_nr, NULL, NULL);
+		atomic_fetch_add_explicit(&ring_here->awake, 1, memory_order_relaxed);
+		return error;
+	}
 	if (ring_here)
 		pthread_mutex_lock(&ring_here->lock);
 	submitted = io_uring_submit(ring);
