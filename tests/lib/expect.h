@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define EXPECT(condition)                                                                  \
 	do {                                                                               \
@@ -31,5 +32,26 @@
 			exit(1);                                                                        \
 		}                                                                                       \
 	} while (0)
+
+/* Go to a new directory of this test's own; directory_leave() removes it. Below TMPDIR, which the runner removes too. */
+static inline void directory_enter(char to[256])
+{
+	const char *base = getenv("TMPDIR");
+
+	snprintf(to, 256, "%s/rampool-test-XXXXXX", base ? base : "/tmp");
+	if (!mkdtemp(to) || chdir(to)) {
+		perror(to);
+		exit(1);
+	}
+}
+
+static inline void directory_leave(const char *directory)
+{
+	char command[300];
+
+	snprintf(command, sizeof(command), "rm -rf '%s'", directory);
+	if (chdir("/") || system(command))
+		exit(1);
+}
 
 #endif

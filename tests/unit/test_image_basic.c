@@ -584,7 +584,7 @@ static void test_codec_names(void)
 int main(void)
 {
 	uint64_t seed = number_from_environment("RP_TEST_SEED", 1);
-	char directory[] = "/tmp/rampool-test-XXXXXX", command[128];
+	char directory[256];
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("seed %llu\n", (unsigned long long)seed);
@@ -601,13 +601,10 @@ int main(void)
 	test_second_image();
 	test_offline();
 	test_codec_names();
-	EXPECT(mkdtemp(directory));
-	EXPECT(chdir(directory) == 0);
+	directory_enter(directory);
 	test_refusals();
 	test_background();
-	EXPECT(chdir("/") == 0);
-	snprintf(command, sizeof(command), "rm -rf %s", directory);
-	EXPECT(system(command) == 0);
+	directory_leave(directory);
 	printf("ok\n");
 	return 0;
 }
