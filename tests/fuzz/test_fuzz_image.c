@@ -102,7 +102,7 @@ static void sample_make(uint64_t seed)
 	disk_free(disk);
 }
 
-/* ---- Making it hostile ------------------------------------------------------------------------------------------------------- */
+/* ---- Making it hostile ------------------------------------------------------------------------------------------- */
 
 static uint64_t word_any(uint64_t *random, uint64_t old)
 {
@@ -205,7 +205,7 @@ static void hostile_make(uint64_t seed)
 	rp_super_encode(&super[newest], newest, hostile + newest * RP_SUPER_SLOT_SIZE);
 }
 
-/* ---- Using it ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Using it ---------------------------------------------------------------------------------------------------- */
 
 static void object_use(struct rp_pool *pool, struct rp_tree *tree, rp_object object)
 {

@@ -87,7 +87,8 @@ static void pages_compare(struct shared *s)
 
 		do {
 			rp_op_begin(&op, s->pool, RP_OP_READ);
-			error = rp_bytes_read(&op, rp_pool_live(s->pool), s->object, (uint64_t)i * RP_PAGE_SIZE, have, RP_PAGE_SIZE);
+			error = rp_bytes_read(&op, rp_pool_live(s->pool), s->object, (uint64_t)i * RP_PAGE_SIZE, have,
+			                      RP_PAGE_SIZE);
 		} while (rp_op_end(&op, &error));
 		EXPECT_OK(error, "read");
 		world_fill(atomic_load(&s->written[i]), want);

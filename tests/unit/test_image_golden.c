@@ -68,7 +68,8 @@ static void objects_make(struct rp_pool *pool, rp_object *objects)
 			rp_op_begin(&op, pool, 0);
 			error = rp_object_create(&op, i == 1, &objects[i], &generation);
 			if (!error)
-				error = rp_record_edit(&op, objects[i], offsetof(struct rp_record, user), RP_RECORD_USER_SIZE, &record);
+				error = rp_record_edit(&op, objects[i], offsetof(struct rp_record, user),
+				                       RP_RECORD_USER_SIZE, &record);
 			if (!error)
 				error = rp_record_edit(&op, objects[i], offsetof(struct rp_record, size_bytes), 8, &record);
 			if (!error) {

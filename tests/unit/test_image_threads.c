@@ -63,7 +63,7 @@ static rp_object object_make(struct rp_pool *pool, bool meta, uint64_t user)
 	return object;
 }
 
-/* ---- What writers do ------------------------------------------------------------------------------------------------------- */
+/* ---- What writers do --------------------------------------------------------------------------------------------- */
 
 static int amount_add(struct rp_op *op, rp_object object, int64_t amount)
 {
@@ -145,7 +145,7 @@ static void *writer_main(void *context)
 	return NULL;
 }
 
-/* ---- What must hold in every tree ---------------------------------------------------------------------------------------------- */
+/* ---- What must hold in every tree -------------------------------------------------------------------------------- */
 
 static void tree_check(struct shared *s, struct rp_pool *pool, struct rp_tree *tree, const uint64_t *at_least)
 {
@@ -227,7 +227,7 @@ static void commits_check(struct shared *s, struct disk *disk, const uint64_t *a
 	free(list);
 }
 
-/* ---- Rounds --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Rounds ------------------------------------------------------------------------------------------------------ */
 
 static void saver_run(struct shared *s, struct disk *disk, unsigned commits)
 {
