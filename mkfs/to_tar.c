@@ -129,7 +129,6 @@ static int entry_fill(struct tar *t, struct archive_entry *entry, const char *pa
 	archive_entry_set_mtime(entry, attr->mtime.sec, attr->mtime.nsec);
 	archive_entry_set_atime(entry, attr->atime.sec, attr->atime.nsec);
 	archive_entry_set_ctime(entry, attr->ctime.sec, attr->ctime.nsec);
-	archive_entry_set_birthtime(entry, attr->btime.sec, attr->btime.nsec);
 	archive_entry_set_dev(entry, 1);
 	archive_entry_set_ino64(entry, (int64_t)attr->ino);
 	archive_entry_set_nlink(entry, attr->nlink);

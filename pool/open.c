@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "image_state.h"
+#include "store.h"
 
 /* ---- Names ----------------------------------------------------------------------------------------------------------- */
 
@@ -298,6 +299,24 @@ int rp_image_save_as(struct rp_pool *pool, struct rp_image *image, const char *p
 
 /* ---- Opening ------------------------------------------------------------------------------------------------------------- */
 
+/* An older commit is asked for, to be read only, and the newest root is damaged: the other superblock leads to it. */
+static void other_slot_try(struct rp_image *image, const struct rp_image_options *options)
+{
+	struct rp_store *store = image->store;
+	struct rp_super super[RP_SUPER_SLOTS];
+	bool good[RP_SUPER_SLOTS];
+	struct rp_root root;
+	unsigned newest;
+	const char *why;
+
+	if (!image->read_only || !options || !options->generation ||
+	    !rp_store_read_root(store, store->super.root, &root, NULL, NULL, &why) ||
+	    rp_store_supers_read(store->io, store->hooks, store->handle, super, good, &newest) || !good[!newest] ||
+	    super[!newest].generation < options->generation)
+		return;
+	store->super = super[!newest];
+}
+
 /* The newest root, and the one that is asked for. */
 static int roots_find(struct rp_image *image, const struct rp_image_options *options, struct rp_root *newest,
                       struct rp_root *wanted)
@@ -425,8 +444,10 @@ int rp_image_open(const char *path, const struct rp_image_options *options, stru
 		return rp_image_say(options, error, "%s: out of memory", path);
 	image->path = path_resolve(image->io, path, true);
 	error = image->path ? rp_store_open(image->path, &store_options, &image->store) : -ENOMEM;
-	if (!error)
+	if (!error) {
+		other_slot_try(image, options);
 		error = roots_find(image, options, &newest, &wanted);
+	}
 	if (!error) {
 		numbers_set(image, options, &wanted);
 		error = pool_restore(image, options, &newest, &wanted);
