@@ -3,6 +3,10 @@
 #include <unistd.h>
 #include "internal.h"
 
+/* So many steps a search takes at most: 1 TiB without a change. Only an image that somebody made up, in
+ * which the same few nodes stand for petabytes, asks for more. */
+#define SEEK_STEPS (1u << 13)
+
 static int extent_work(struct rp_op *op, struct rp_fs *fs, rp_object ino, uint64_t offset, uint64_t end, bool *is_data,
 		       uint64_t *extent_end, uint64_t *size_bytes)
 {
@@ -42,7 +46,7 @@ int rp_fs_seek(struct rp_fs *fs, rp_object ino, uint64_t offset, int whence, uin
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)
 		return -EINVAL;
 	rp_locks_take_one(fs, &locks, ino, false);
-	for (;;) {
+	for (unsigned steps = 0;; steps++) {
 		error = extent_find(fs, ino, offset, UINT64_MAX, &is_data, &extent_end, &size_bytes);
 		if (error)
 			break;
@@ -53,6 +57,11 @@ int rp_fs_seek(struct rp_fs *fs, rp_object ino, uint64_t offset, int whence, uin
 		}
 		if (is_data == (whence == SEEK_DATA))
 			break;
+		if (steps == SEEK_STEPS) {
+			/* All from here on is data, as a filesystem without holes would say. */
+			offset = whence == SEEK_DATA ? offset : size_bytes;
+			break;
+		}
 		offset = extent_end;
 		if (offset >= size_bytes) {
 			error = whence == SEEK_HOLE ? 0 : -ENXIO;

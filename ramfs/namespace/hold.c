@@ -128,28 +128,29 @@ void rp_hold_add(struct rp_fs *fs, rp_object ino, uint64_t generation, struct rp
 	pthread_mutex_unlock(&stripe->lock);
 }
 
-bool rp_hold_orphan(struct rp_fs *fs, rp_object ino)
+static bool hold_look(struct rp_fs *fs, rp_object ino, uint64_t generation, bool orphan)
 {
 	struct rp_hold_stripe *stripe = hold_stripe(fs, ino);
 	struct rp_hold *hold;
-
-	pthread_mutex_lock(&stripe->lock);
-	hold = *hold_find_locked(stripe, ino);
-	if (hold)
-		hold->orphan = true;
-	pthread_mutex_unlock(&stripe->lock);
-	return hold != NULL;
-}
-
-bool rp_hold_is_held(struct rp_fs *fs, rp_object ino)
-{
-	struct rp_hold_stripe *stripe = hold_stripe(fs, ino);
 	bool held;
 
 	pthread_mutex_lock(&stripe->lock);
-	held = *hold_find_locked(stripe, ino) != NULL;
+	hold = *hold_find_locked(stripe, ino);
+	held = hold && hold->generation == generation;
+	if (held)
+		hold->orphan |= orphan;
 	pthread_mutex_unlock(&stripe->lock);
 	return held;
+}
+
+bool rp_hold_orphan(struct rp_fs *fs, rp_object ino, uint64_t generation)
+{
+	return hold_look(fs, ino, generation, true);
+}
+
+bool rp_hold_is_held(struct rp_fs *fs, rp_object ino, uint64_t generation)
+{
+	return hold_look(fs, ino, generation, false);
 }
 
 bool rp_hold_is_stale(struct rp_fs *fs, rp_object ino)
@@ -197,7 +198,7 @@ int rp_fs_hold(struct rp_fs *fs, rp_object ino, uint64_t generation)
 	else
 		rp_hold_add(fs, ino, is, spare);
 	if (!error && orphan)
-		rp_hold_orphan(fs, ino);
+		rp_hold_orphan(fs, ino, is);
 	rp_locks_drop(&locks);
 	return error;
 }
@@ -212,7 +213,7 @@ static int last_hold_work(struct rp_op *op, struct rp_fs *fs, rp_object ino, uin
 		return 0;
 	if (error)
 		return error;
-	if (!(rp_record_inode(record)->flags & RP_INODE_ORPHAN) || rp_hold_is_held(fs, ino))
+	if (!(rp_record_inode(record)->flags & RP_INODE_ORPHAN) || rp_hold_is_held(fs, ino, generation))
 		return 0;
 	error = rp_orphan_remove(op, fs, ino);
 	if (error)

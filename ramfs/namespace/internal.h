@@ -137,9 +137,9 @@ void rp_holds_free(struct rp_fs *fs);
 struct rp_hold *rp_hold_prepare(struct rp_fs *fs);
 /* Count one hold; `spare` from rp_hold_prepare() is used up. The caller's locks keep the inode there. */
 void rp_hold_add(struct rp_fs *fs, rp_object ino, uint64_t generation, struct rp_hold *spare);
-/* Is it held? Then note that it is losing its last name. */
-bool rp_hold_orphan(struct rp_fs *fs, rp_object ino);
-bool rp_hold_is_held(struct rp_fs *fs, rp_object ino);
+/* Is it held? Then note that it is losing its last name. A hold of another generation, from before a rollback, is none. */
+bool rp_hold_orphan(struct rp_fs *fs, rp_object ino, uint64_t generation);
+bool rp_hold_is_held(struct rp_fs *fs, rp_object ino, uint64_t generation);
 bool rp_hold_is_stale(struct rp_fs *fs, rp_object ino);
 /* Mark what a rollback took away. */
 int rp_holds_check_stale(struct rp_fs *fs);

@@ -205,7 +205,7 @@ int rp_fs_tmpfile(struct rp_fs *fs, const struct rp_cred *cred, rp_object dir, u
 	RP_RUN(op, fs, 0, error, tmpfile_work(&op, fs, &making, out));
 	if (!error) {
 		rp_hold_add(fs, out->ino, out->generation, spare);
-		rp_hold_orphan(fs, out->ino);
+		rp_hold_orphan(fs, out->ino, out->generation);
 	}
 	if (near_limit)
 		pthread_mutex_unlock(&fs->limit);

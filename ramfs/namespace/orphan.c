@@ -126,7 +126,7 @@ int rp_orphan_drop(struct rp_op *op, struct rp_fs *fs, struct rp_locks *locks, r
 	error = rp_inode_get_named(op, fs, ino, &record);
 	if (error || rp_record_inode(record)->nlink != 0)
 		return error;
-	if (!rp_hold_orphan(fs, ino))
+	if (!rp_hold_orphan(fs, ino, record->generation))
 		return rp_inode_destroy(op, fs, ino, record);
 	error = rp_locks_try_orphans(locks);
 	if (error)
@@ -153,7 +153,7 @@ static int clean_work(struct rp_op *op, struct rp_fs *fs, rp_object ino, uint64_
 	if (!(rp_record_inode(record)->flags & RP_INODE_ORPHAN))
 		return -EAGAIN;
 	*next = rp_record_inode(record)->orphan_next;
-	if (rp_hold_orphan(fs, ino))
+	if (rp_hold_orphan(fs, ino, record->generation))
 		return 0;
 	error = rp_orphan_remove(op, fs, ino);
 	return error ? error : rp_inode_destroy(op, fs, ino, record);

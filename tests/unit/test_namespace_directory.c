@@ -162,10 +162,10 @@ static void test_reading_with_holds(struct rp_fs *fs)
 		char bytes[32];
 
 		NEED_IS(rp_fs_lookup(fs, dir, numbered(bytes, n), false, &attr), 0);
-		NEED_IS(rp_hold_is_held(fs, attr.ino), reading.seen[n]);
+		NEED_IS(rp_hold_is_held(fs, attr.ino, attr.generation), reading.seen[n]);
 		if (reading.seen[n])
 			rp_fs_release(fs, attr.ino, 1);
-		NEED(!rp_hold_is_held(fs, attr.ino));
+		NEED(!rp_hold_is_held(fs, attr.ino, attr.generation));
 	}
 	free(reading.seen);
 }
@@ -202,8 +202,78 @@ static void test_collisions(struct rp_fs *fs, uint64_t *random)
 	NEED_IS(rp_fs_rmdir(fs, rp_fs_root(fs), rp_name_from("same"), NULL), 0);
 	/* More than 256 names of one hash do not fit, and say so. */
 	fs->hash_mask = 0;
-	NEED_IS(ns_make(fs, rp_fs_root(fs), "same", S_IFDIR | 0755, NULL), 0);
+	NEED_IS(ns_make(fs, rp_fs_root(fs), "same", S_IFDIR | 0755, &dir), 0);
+	for (unsigned n = 0; n < 256; n++)
+		make_numbered(fs, dir, n);
+	NEED_IS(ns_make(fs, dir, "one more", S_IFREG | 0644, NULL), -ENOSPC);
+	NS_CHECK(fs);
+	NEED_IS(rp_fs_unlink(fs, dir, numbered(bytes, 77), NULL), 0);
+	NEED_IS(ns_make(fs, dir, "one more", S_IFREG | 0644, NULL), 0);
+	NEED_IS(rp_fs_unlink(fs, dir, rp_name_from("one more"), NULL), 0);
+	for (unsigned n = 0; n < 256; n++)
+		if (n != 77)
+			NEED_IS(rp_fs_unlink(fs, dir, numbered(bytes, n), NULL), 0);
+	NEED_IS(rp_fs_rmdir(fs, rp_fs_root(fs), rp_name_from("same"), NULL), 0);
 	fs->hash_mask = UINT64_MAX;
+}
+
+/* ---- Long names ------------------------------------------------------------------------------------------------------------ */
+
+enum { LONG = 12000 };
+
+static struct rp_name long_numbered(char to[256], uint64_t n)
+{
+	memset(to, 'l', 255);
+	snprintf(to, 32, "%06llu", (unsigned long long)n);
+	to[6] = 'x';
+	return (struct rp_name){ to, 255 };
+}
+
+static void long_toggle(struct rp_fs *fs, rp_object dir, uint64_t n, bool *there)
+{
+	struct rp_attr attr;
+	char bytes[256];
+
+	NEED_IS(rp_fs_lookup(fs, dir, long_numbered(bytes, n), false, &attr), there[n] ? 0 : -ENOENT);
+	if (there[n])
+		NEED_IS(rp_fs_unlink(fs, dir, long_numbered(bytes, n), NULL), 0);
+	else
+		NEED_IS(rp_fs_make(fs, ns_root_cred(), dir, long_numbered(bytes, n), S_IFIFO | 0644, 0, NULL, false, &attr), 0);
+	there[n] = !there[n];
+}
+
+/* A tree of three levels that grows and shrinks, always with some of the other, so that pages of all levels split and
+ * merge at every place; and what is thin does not keep its pages. */
+static void test_churn(struct rp_fs *fs, uint64_t *random)
+{
+	static bool there[LONG];
+	uint64_t count = 0;
+	rp_object dir;
+
+	NEED_IS(ns_make(fs, rp_fs_root(fs), "long", S_IFDIR | 0755, &dir), 0);
+	for (unsigned phase = 0; phase < 8; phase++) {
+		bool growing = phase % 2 == 0;
+
+		while (growing ? count < LONG * 9 / 10 : count > LONG / 10) {
+			uint64_t n = random_below(random, LONG);
+
+			/* Now and then in the wrong direction. */
+			if (there[n] == growing && random_below(random, 16))
+				continue;
+			count += there[n] ? (uint64_t)-1 : 1;
+			long_toggle(fs, dir, n, there);
+		}
+		NS_CHECK(fs);
+		if (growing)
+			NEED(ns_attr(fs, dir).page_count > 2 * 254);
+		else
+			NEED(ns_attr(fs, dir).page_count < 300);
+	}
+	for (unsigned n = 0; n < LONG; n++)
+		if (there[n])
+			long_toggle(fs, dir, n, there);
+	NEED_IS(ns_attr(fs, dir).page_count, 0);
+	NS_CHECK(fs);
 }
 
 int main(void)
@@ -227,6 +297,7 @@ int main(void)
 	ns_close(fs);
 	fs = ns_open(64 << 20, 0, NULL);
 	test_collisions(fs, &random);
+	test_churn(fs, &random);
 	ns_close(fs);
 	printf("directory: pass\n");
 	return 0;

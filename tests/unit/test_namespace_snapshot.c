@@ -91,7 +91,7 @@ static void test_rollback(struct rp_fs *fs)
 	rp_object root = rp_fs_root(fs), same, changed, gone;
 	struct rp_snapshot *snapshot, *before;
 	struct changes changes = { .count = 0 };
-	struct rp_attr young, attr, orphan;
+	struct rp_attr filler, young, reused, attr, orphan;
 	struct rp_fs_status status;
 	char bytes[10];
 
@@ -104,8 +104,11 @@ static void test_rollback(struct rp_fs *fs)
 	NEED_IS(rp_snapshot_take(rp_fs_pool(fs), &snapshot), 0);
 	rp_fs_release(fs, orphan.ino, 1);
 	NEED_IS(rp_fs_write(fs, changed, 0, "new!", 4, 0), 4);
-	NEED_IS(rp_fs_unlink(fs, root, rp_name_from("gone"), NULL), 0);
+	/* One under a number that the snapshot does not have, one perhaps under a number that it does. */
+	NEED_IS(rp_fs_make(fs, ns_root_cred(), root, rp_name_from("filler"), S_IFREG | 0644, 0, NULL, true, &filler), 0);
 	NEED_IS(rp_fs_make(fs, ns_root_cred(), root, rp_name_from("young"), S_IFREG | 0644, 0, NULL, true, &young), 0);
+	NEED_IS(rp_fs_unlink(fs, root, rp_name_from("gone"), NULL), 0);
+	NEED_IS(rp_fs_make(fs, ns_root_cred(), root, rp_name_from("reused"), S_IFREG | 0644, 0, NULL, true, &reused), 0);
 	NEED_IS(rp_fs_hold(fs, changed, 0), 0);
 	NEED_IS(rp_snapshot_take(rp_fs_pool(fs), &before), 0);
 	NEED_IS(rp_snapshot_rollback(rp_fs_pool(fs), snapshot), 0);
@@ -117,10 +120,10 @@ static void test_rollback(struct rp_fs *fs)
 	NEED(has_change(&changes, young.ino));
 	NEED(!has_change(&changes, same));
 	NEED_IS(rp_fs_read(fs, changed, 0, bytes, 10), 3);
-	NEED_IS(rp_fs_getattr(fs, gone, &attr), young.ino == gone ? -ESTALE : 0);
+	NEED_IS(rp_fs_getattr(fs, gone, &attr), reused.ino == gone ? -ESTALE : 0);
 	NEED_IS(rp_fs_read(fs, young.ino, 0, bytes, 10), -ESTALE);
 	NEED_IS(rp_fs_write(fs, young.ino, 0, bytes, 10, 0), -ESTALE);
-	NEED_IS(rp_fs_getattr(fs, orphan.ino, &attr), -ENOENT);
+	NEED_IS(rp_fs_getattr(fs, orphan.ino, &attr), filler.ino == orphan.ino ? -ESTALE : -ENOENT);
 	NEED_IS(rp_fs_status(fs, &status), 0);
 	NEED_IS(status.inode_count, 4);
 	/* A number that is still held from before does not become another file. */
@@ -130,10 +133,19 @@ static void test_rollback(struct rp_fs *fs)
 
 		snprintf(name, sizeof(name), "r%u", i);
 		NEED_IS(ns_make(fs, root, name, S_IFREG | 0644, &ino), 0);
-		NEED(ino != young.ino);
+		NEED(ino != young.ino && ino != filler.ino);
 	}
 	NS_CHECK(fs);
+	/* Reached again under its own generation. */
+	if (reused.ino == gone) {
+		NEED_IS(rp_fs_lookup(fs, root, rp_name_from("gone"), true, &attr), 0);
+		NEED(attr.generation != reused.generation);
+		NEED_IS(rp_fs_getattr(fs, gone, &attr), 0);
+		rp_fs_release(fs, gone, 1);
+	}
 	rp_fs_release(fs, young.ino, 1);
+	rp_fs_release(fs, filler.ino, 1);
+	rp_fs_release(fs, reused.ino, 1);
 	rp_fs_release(fs, changed, 1);
 	NEED_IS(ns_attr(fs, changed).size_bytes, 3);
 	rp_snapshot_put(before);
