@@ -222,9 +222,10 @@ static int entry_write(struct tar *t, struct archive_entry *entry, const char *p
 
 static int file_write(void *context, const char *path, const struct rp_attr *attr)
 {
-	const char *name = path + ((struct tar *)context)->skip;
 	struct archive_entry *entry;
 	struct tar *t = context;
+	/* The directory itself is as long as what is skipped, or shorter by a slash. */
+	const char *name = strlen(path) > t->skip ? path + t->skip : ".";
 	int error;
 
 	if (S_ISSOCK(attr->mode)) { /* no archive has these */
@@ -234,7 +235,7 @@ static int file_write(void *context, const char *path, const struct rp_attr *att
 	entry = archive_entry_new();
 	if (!entry)
 		return -ENOMEM;
-	error = entry_fill(t, entry, *name ? name : ".", attr);
+	error = entry_fill(t, entry, name, attr);
 	if (error) {
 		fault(t, path, rp_error_text(error));
 		error = error == -ENOMEM ? error : 0;
