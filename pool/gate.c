@@ -21,6 +21,7 @@
 static _Thread_local struct {
 	unsigned hint;          /* the slot it had last, plus 1 */
 	unsigned tries;
+	uint64_t epoch_tried;   /* last one in which it was tried again though no frame had come free */
 	unsigned pin_count;
 	rp_frame pins[16];
 } carried;
@@ -174,15 +175,19 @@ static bool op_again(struct rp_op *op, int *error)
 			carried.tries++;
 			return true;
 		}
-	} else if (result == -ENOSPC && op->starved && op->tries < TRIES_MAX) {
-		/* Once in any case: what was dropped meanwhile may leave no room and yet make a frame ours alone, whose copy may
-		 * use the overdraft. */
-		if (rp_pool_reclaim_wait(pool, class) || op->tries == 0) {
+	} else if (result == -ENOSPC && op->starved && op->tries < TRIES_MAX * 4) {
+		/* Once for each epoch in any case: what was dropped meanwhile may leave no room and yet make a frame ours alone,
+		 * whose copy may use the overdraft; and a commit that began and ended since the last try shared it anew. */
+		bool fresh = op->epoch != carried.epoch_tried;
+
+		carried.epoch_tried = op->epoch;
+		if ((rp_pool_reclaim_wait(pool, class) && op->tries < TRIES_MAX) || fresh) {
 			carried.tries++;
 			return true;
 		}
 	}
 	carried.tries = 0;
+	carried.epoch_tried = 0;
 	*error = result;
 	return false;
 }
@@ -199,6 +204,7 @@ bool rp_op_end(struct rp_op *op, int *error)
 	rp_slot_release(slot);
 	if (*error == 0) {
 		carried.tries = 0;
+		carried.epoch_tried = 0;
 		return false;
 	}
 	return op_again(op, error);
@@ -243,6 +249,7 @@ bool rp_gate_open(struct rp_op *op, bool shared, int *error)
 	rp_slot_release(slot);
 	if (*error == 0) {
 		carried.tries = 0;
+		carried.epoch_tried = 0;
 		return false;
 	}
 	return op_again(op, error);
