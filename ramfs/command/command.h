@@ -11,6 +11,10 @@ enum { RP_EXIT_OK = 0, RP_EXIT_FAILED = 1, RP_EXIT_USAGE = 2 };
 int rp_command_mount(int count, char **arguments);
 int rp_command_umount(int count, char **arguments);
 int rp_command_flush(int count, char **arguments);
+int rp_command_serve(int count, char **arguments);
+int rp_command_stop(int count, char **arguments);
+int rp_command_attach(int count, char **arguments);
+int rp_command_detach(int count, char **arguments);
 int rp_command_call(int count, char **arguments); /* everything a control socket answers */
 
 /* Called as mount(8)'s helper: SOURCE MOUNTPOINT [-sfnv] [-o OPTIONS]. */

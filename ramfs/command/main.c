@@ -33,6 +33,12 @@ static const struct {
 } commands[] = {
 	{ "mount", rp_command_mount, "[-f] [-o OPTIONS] [-d DIRECTORY] MOUNTPOINT", "mount a RAM disk" },
 	{ "umount", rp_command_umount, "[-l] MOUNTPOINT", "unmount it; returns when its last save is durable" },
+	{ "serve", rp_command_serve, "[-f] [-o OPTIONS] [-n NAME] [--tcp [ADDRESS:]PORT] [--psk FILE] [IMAGE|SIZE]",
+	  "serve a block device over NBD" },
+	{ "stop", rp_command_stop, "SOCKET", "end what serve started; returns when its last save is durable or has failed" },
+	{ "attach", rp_command_attach, "[-C CONNECTIONS] [-N EXPORT] SERVED DEVICE",
+	  "make what is SERVED (a name, a socket, a URI) a block device of this kernel" },
+	{ "detach", rp_command_detach, "DEVICE", "take it away" },
 	{ "status", rp_command_call, "TARGET", "what it holds, uses and would lose now" },
 	{ "snapshot", rp_command_call, "TARGET NAME", "take a snapshot" },
 	{ "snapshots", rp_command_call, "TARGET", "list the snapshots" },

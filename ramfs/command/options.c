@@ -163,8 +163,7 @@ static int option_take(struct rp_mount_options *options, const char *key, const 
 	return taken;
 }
 
-/* Split at commas; a backslash takes what follows as it is. Changes the text. */
-static char *option_next(char **rest)
+char *rp_option_next(char **rest)
 {
 	char *from = *rest, *to = from, *start = from;
 
@@ -189,7 +188,7 @@ int rp_mount_options_take(struct rp_mount_options *options, const char *text, ch
 		snprintf(message, 512, "no memory");
 		return -ENOMEM;
 	}
-	while (!error && (word = option_next(&rest))) {
+	while (!error && (word = rp_option_next(&rest))) {
 		char *value = strchr(word, '=');
 
 		if (!*word)

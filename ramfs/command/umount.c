@@ -1,8 +1,8 @@
-/* umount.c: `rampool umount`: unmount, then wait until the server has ended, because only then the last save is
- * durable.
+/* umount.c: `rampool umount` and `rampool stop`: unmount, or ask nbdkit to end; then wait until the server has ended,
+ * because only then the last save is durable.
  *
- * The server is no child of this process: its end is seen through a pidfd, and that its save failed through the word it
- * leaves beside its control socket.
+ * The server is no child of this process: its end is seen through a pidfd, and that a mount's save failed through the
+ * word it leaves beside its control socket.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,10 +18,9 @@
 #include "ramfs/command/command.h"
 #include "ramfs/server/server.h"
 
-/* Ask the server who it is. */
-static int server_find(const char *mountpoint, pid_t *pid, char message[512])
+/* Ask the server who it is; `key` begins the line that tells. */
+static int server_find(const char *mountpoint, const char *key, pid_t *pid, char message[512])
 {
-	static const char key[] = "server process: ";
 	const char *words[] = { "status" };
 	char *text = NULL, *at;
 	size_t size;
@@ -35,7 +34,7 @@ static int server_find(const char *mountpoint, pid_t *pid, char message[512])
 	error = rp_control_call(mountpoint, words, 1, out, false, message);
 	fclose(out);
 	at = error ? NULL : strstr(text, key);
-	*pid = at ? (pid_t)strtol(at + sizeof(key) - 1, NULL, 10) : 0;
+	*pid = at ? (pid_t)strtol(at + strlen(key), NULL, 10) : 0;
 	free(text);
 	if (!error && *pid <= 0) {
 		snprintf(message, 512, "%s: not a mount of rampool", mountpoint);
@@ -114,7 +113,7 @@ static int unmount(const char *mountpoint, bool lazy)
 	device = makedev(stx.stx_dev_major, stx.stx_dev_minor);
 	if (is_dead(mountpoint))
 		return unmount_dead(mountpoint, device);
-	if (server_find(mountpoint, &pid, message))
+	if (server_find(mountpoint, "server process: ", &pid, message))
 		return rp_fail(RP_EXIT_FAILED, "%s", message);
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (pidfd < 0)
@@ -128,6 +127,60 @@ static int unmount(const char *mountpoint, bool lazy)
 	server_wait(pidfd);
 	close(pidfd);
 	return save_failed(device) ? RP_EXIT_FAILED : RP_EXIT_OK;
+}
+
+/* nbdkit leaves its socket behind; it lies beside the control socket that `serve` names. */
+static void socket_remove(const char *control)
+{
+	static const char suffix[] = ".control";
+	size_t length = strlen(control);
+	struct stat st;
+	char path[4096];
+
+	if (length <= strlen(suffix) || length >= sizeof(path) || strcmp(control + length - strlen(suffix), suffix) != 0)
+		return;
+	memcpy(path, control, length - strlen(suffix));
+	strcpy(path + length - strlen(suffix), ".nbd");
+	if (!lstat(path, &st) && S_ISSOCK(st.st_mode))
+		unlink(path);
+}
+
+static int stop(const char *target)
+{
+	const char *words[] = { "stop" };
+	int pidfd, status = RP_EXIT_OK;
+	char message[512];
+	FILE *nowhere;
+	pid_t pid;
+
+	if (server_find(target, "\nprocess: ", &pid, message))
+		return rp_fail(RP_EXIT_FAILED, "%s", message);
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd < 0)
+		return rp_fail(RP_EXIT_FAILED, "server process %d: %s", (int)pid, strerror(errno));
+	nowhere = fopen("/dev/null", "we");
+	if (rp_control_call(target, words, 1, nowhere ? nowhere : stdout, false, message))
+		status = rp_fail(RP_EXIT_FAILED, "%s", message);
+	if (nowhere)
+		fclose(nowhere);
+	if (status == RP_EXIT_OK) {
+		server_wait(pidfd);
+		socket_remove(target);
+	}
+	close(pidfd);
+	return status;
+}
+
+int rp_command_stop(int count, char **arguments)
+{
+	struct stat st;
+
+	if (count != 2)
+		return rp_fail(RP_EXIT_USAGE, "stop: one control socket, please");
+	/* A mount ends by unmounting, which also tells whether its last save worked. */
+	if (stat(arguments[1], &st) || !S_ISSOCK(st.st_mode))
+		return rp_fail(RP_EXIT_USAGE, "stop: %s: not a control socket (rampool umount ends a mount)", arguments[1]);
+	return stop(arguments[1]);
 }
 
 int rp_command_umount(int count, char **arguments)
