@@ -64,7 +64,7 @@ static int split_begin(struct rp_index *ix, const struct rp_index_path *path, un
 static int link_insert(struct rp_index *ix, const struct rp_index_path *path, unsigned depth, uint64_t key, rp_page child)
 {
 	const struct rp_index_step *step = &path->step[depth];
-	const struct rp_index_link *links;
+	struct rp_index_link *links;
 	unsigned slot = step->slot + 1, count, half;
 	struct split split;
 	const void *old;
@@ -76,14 +76,18 @@ static int link_insert(struct rp_index *ix, const struct rp_index_path *path, un
 		return error;
 	if (rp_index_head_const(old)->count < RP_INDEX_LINKS) {
 		error = rp_page_edit(ix->op, ix->object, step->page, 0, RP_PAGE_SIZE, &page);
-		if (!error)
-			rp_index_link_add(page, slot, key, child);
-		return error;
+		if (error)
+			return error;
+		/* Children before the first may have gone, and the new one may begin before the first link's key. */
+		rp_index_links(page)[0].key = step->low;
+		rp_index_link_add(page, slot, key, child);
+		return 0;
 	}
 	error = split_begin(ix, path, depth, &split);
 	if (error)
 		return error;
-	links = rp_index_links_const(split.copy.bytes);
+	links = rp_index_links(split.copy.bytes);
+	links[0].key = step->low;
 	count = rp_index_head_const(split.copy.bytes)->count;
 	half = count / 2;
 	for (unsigned i = 0; i < count; i++)

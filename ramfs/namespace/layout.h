@@ -26,7 +26,8 @@ struct rp_index_head {
 };
 static_assert(sizeof(struct rp_index_head) == 32, "the head of an index page is 32 bytes");
 
-/* The child covers keys from its link's key (the first child: from the page's own lower bound) up to the next link's. */
+/* The child covers keys from its link's key up to the next link's, the last one up to the page's own upper bound; the first
+ * one from the page's own lower bound, wherever within its range the first link's key is. */
 struct rp_index_link {
 	uint64_t key;
 	uint64_t page;

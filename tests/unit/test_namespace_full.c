@@ -27,7 +27,8 @@ static uint64_t round_of_data(struct rp_fs *fs, uint64_t *random)
 			continue;
 		}
 		files++;
-		got = rp_fs_write(fs, attr.ino, random_below(random, 3) * 100000, bytes, 1 + random_below(random, sizeof(bytes)), 0);
+		got = rp_fs_write(fs, attr.ino, random_below(random, 3) * 100000, bytes,
+				  1 + random_below(random, sizeof(bytes)), 0);
 		if (got < 0) {
 			NEED_IS(got, -ENOSPC);
 			full++;
