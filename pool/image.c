@@ -17,6 +17,7 @@ int rp_image_new(const struct rp_image_options *options, const struct rp_hooks *
 	image->keep = options && options->keep ? options->keep : 1;
 	image->read_only = options && options->read_only;
 	image->damaged_set.hooks = &image->hooks;
+	image->spoilt_set.hooks = &image->hooks;
 	pthread_rwlock_init(&image->store_lock, NULL);
 	pthread_mutex_init(&image->lock, NULL);
 	pthread_cond_init(&image->ended, NULL);
@@ -31,6 +32,7 @@ void rp_image_free(struct rp_image *image)
 {
 	rp_store_close(image->store);
 	rp_addrmap_free(&image->damaged_set);
+	rp_addrmap_free(&image->spoilt_set);
 	pthread_rwlock_destroy(&image->store_lock);
 	pthread_mutex_destroy(&image->lock);
 	pthread_cond_destroy(&image->ended);

@@ -57,12 +57,14 @@ struct rp_image {
 	_Atomic uint64_t committed_table, committed_catalog; /* addresses of the roots of the newest commit */
 	_Atomic uint64_t damaged;                            /* blocks that could not be brought in */
 
-	/* reading_lock */
+	/* reading_lock guards the set of pages below which all was looked at and something is damaged */
 	pthread_mutex_t reading_lock;
+	struct rp_addrmap spoilt_set; /* address -> the run of readings that found it so */
 
 	/* damaged_lock guards the set of damaged addresses; held for a probe, or for growing it */
 	pthread_mutex_t damaged_lock;
-	struct rp_addrmap damaged_set;
+	struct rp_addrmap damaged_set; /* address -> the run of readings it was last found in */
+	_Atomic uint64_t reading_run;  /* each run tries once more what was damaged, and once only */
 
 	pthread_t worker;
 	bool worker_runs;

@@ -6,7 +6,9 @@
  * Reading everything goes in rounds of a few dozen milliseconds. A round takes a snapshot, which keeps the pages it walks in
  * place, and resolves absent entries in it. Live pages that were copied meanwhile keep their absent entries until the next
  * round, which finds the blocks in memory already; pages below which all is present are marked in the resident index and
- * skipped. Rounds are short because what a snapshot freezes costs frames. A round that meets no absent entry in the live
+ * skipped. What is damaged is read once in a run of rounds, and pages below which only that is absent are passed over in it:
+ * otherwise a round could spend its time on what the one before found damaged, for ever, and a file made to do harm could
+ * have the same damage reached in 512^6 ways. Rounds are short because what a snapshot freezes costs frames. A round that meets no absent entry in the live
  * tree, the catalog and all held snapshots ends it: nothing absent can come back, because copies are made of what is there.
  */
 #include <errno.h>
@@ -30,7 +32,7 @@ void rp_image_damage_note(struct rp_image *image, rp_addr addr, const char *why)
 
 	pthread_mutex_lock(&image->damaged_lock);
 	known = rp_addrmap_get(&image->damaged_set, addr, NULL);
-	if (!known && rp_addrmap_put(&image->damaged_set, addr, 1) == 0)
+	if (rp_addrmap_put(&image->damaged_set, addr, atomic_load(&image->reading_run)) == 0 && !known)
 		atomic_fetch_add(&image->damaged, 1);
 	pthread_mutex_unlock(&image->damaged_lock);
 	count = atomic_load(&image->damaged);
@@ -155,6 +157,18 @@ static int deadline_check(struct round *r)
 	return 0;
 }
 
+/* Was this found damaged in this run of rounds? */
+static bool damage_is_known(struct rp_image *image, rp_addr addr)
+{
+	uint64_t run = 0;
+	bool known;
+
+	pthread_mutex_lock(&image->damaged_lock);
+	known = rp_addrmap_get(&image->damaged_set, addr, &run) && run == atomic_load(&image->reading_run);
+	pthread_mutex_unlock(&image->damaged_lock);
+	return known;
+}
+
 /* The entry becomes a frame's. *e: as it is now; still absent when it is damaged. */
 static int entry_bring(struct round *r, _Atomic rp_entry *where, unsigned kind, rp_entry *e)
 {
@@ -188,10 +202,15 @@ static int page_walk(struct round *r, rp_frame f, unsigned kind, unsigned leaf)
 	struct rp_pool *pool = r->image->pool;
 	struct rp_children children = rp_children_of(kind);
 	rp_addr addr = rp_frame_addr(pool, f);
-	uint64_t damaged = r->damaged;
+	uint64_t damaged = r->damaged, absent = r->absent, run = 0;
 
 	if (!children.count || (addr && rp_resident_walked(pool, addr, f, false)))
 		return 0;
+	if (addr && rp_addrmap_get(&r->image->spoilt_set, addr, &run) && run == atomic_load(&r->image->reading_run)) {
+		r->absent++;
+		r->damaged++;
+		return 0;
+	}
 	for (unsigned i = 0; i < children.count; i++) {
 		unsigned word = children.first + i * children.step, child_leaf, child_kind;
 		_Atomic rp_entry *where = &rp_node(pool, f)[word];
@@ -206,6 +225,8 @@ static int page_walk(struct round *r, rp_frame f, unsigned kind, unsigned leaf)
 	}
 	if (addr && r->damaged == damaged)
 		rp_resident_walked(pool, addr, f, true);
+	else if (addr && r->absent - absent == r->damaged - damaged)
+		return rp_addrmap_put(&r->image->spoilt_set, addr, atomic_load(&r->image->reading_run));
 	return 0;
 }
 
@@ -214,7 +235,10 @@ static int entry_walk(struct round *r, _Atomic rp_entry *where, unsigned kind, u
 	rp_entry e = atomic_load_explicit(where, memory_order_acquire);
 	int error = 0;
 
-	if (rp_entry_is_addr(e)) {
+	if (rp_entry_is_addr(e) && damage_is_known(r->image, rp_entry_addr(e))) {
+		r->absent++;
+		r->damaged++;
+	} else if (rp_entry_is_addr(e)) {
 		error = deadline_check(r);
 		if (!error)
 			error = entry_bring(r, where, kind, &e);
@@ -339,6 +363,7 @@ int rp_image_read_all(struct rp_image *image)
 {
 	int error;
 
+	atomic_fetch_add(&image->reading_run, 1);
 	do {
 		error = rp_image_read_round(image, ROUND_MS);
 	} while (error == -EAGAIN);
