@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "tests/lib/expect.h"
 #include "tests/lib/reference.h"
 
@@ -255,6 +256,48 @@ static int sum(struct rp_op *op, struct rp_tree *tree, uint64_t *sizes, uint64_t
 	return error;
 }
 
+struct taken {
+	struct rp_snapshot *snapshot;
+	uint64_t sizes, total;
+};
+
+static void *take(void *context)
+{
+	struct taken *t = context;
+
+	EXPECT_EQUAL(rp_snapshot_take(load.pool, &t->snapshot), 0);
+	EXPECT_EQUAL(REF_OP(load.pool, RP_OP_READ, sum(&op, rp_snapshot_tree(t->snapshot), &t->sizes, &t->total)), 0);
+	return NULL;
+}
+
+/* Half an operation is done when the snapshot is asked for: it waits for the other half. */
+static void test_gate_waits(void)
+{
+	const struct timespec delay = { 0, 30000000 };
+	struct taken taken = { 0 };
+	struct rp_record *record;
+	pthread_t thread;
+	struct rp_op watch;
+	int error = 0;
+
+	load.pool = new_pool(8 << 20);
+	for (unsigned i = 0; i < THREADS; i++)
+		load.object[i] = new_object(load.pool, true);
+	rp_op_begin(&watch, load.pool, 0);
+	EXPECT_EQUAL(rp_header_add(&watch, offsetof(struct rp_header, user), 1), 0);
+	EXPECT_EQUAL(pthread_create(&thread, NULL, take, &taken), 0);
+	nanosleep(&delay, NULL);
+	EXPECT_EQUAL(rp_record_edit(&watch, load.object[0], offsetof(struct rp_record, size_bytes), 8, &record), 0);
+	record->size_bytes++;
+	rp_op_end(&watch, &error);
+	EXPECT_EQUAL(error, 0);
+	pthread_join(thread, NULL);
+	EXPECT_EQUAL(taken.sizes, taken.total);
+	rp_snapshot_put(taken.snapshot);
+	ref_check(load.pool);
+	rp_pool_destroy(load.pool);
+}
+
 /* Every snapshot holds each operation wholly or not at all, however many run; and a gate that closes again and again lets
  * them through. */
 static void test_gate(void)
@@ -292,6 +335,7 @@ int main(void)
 	test_measure();
 	test_names();
 	test_roll_back();
+	test_gate_waits();
 	test_gate();
 	return 0;
 }
