@@ -195,7 +195,8 @@ struct rp_pool {
 	_Atomic uint64_t gate_closed_max_ns, gate_closings;
 	_Atomic uint64_t era;             /* of reclamation; starts at 1 */
 
-	/* numbers_lock guards the header's numbers, the table's heads and the bitmap; taken inside operations, held for a few edits */
+	/* numbers_lock guards the header's numbers, the table's heads and the bitmap; taken inside operations, held for a few
+	 * edits */
 	pthread_mutex_t numbers_lock;
 	uint64_t numbers_cursor;          /* no bit of the bitmap is set below it */
 
@@ -383,7 +384,7 @@ struct rp_snapshot *rp_snapshot_new(struct rp_pool *pool);
 /* Its state: the tree of `root`, whose reference is handed over, and the catalog as it is. With the gate closed. */
 void rp_snapshot_fill(struct rp_snapshot *snapshot, rp_entry root);
 
-/* ---- For the image ------------------------------------------------------------------------------------------------------------- */
+/* ---- For the image ----------------------------------------------------------------------------------------------------------- */
 
 /* A pool whose trees are the given roots (addresses), with what the root block says of it; no record is read. The source
  * must be set with rp_pool_source_set() before the first operation. epoch: larger than that of any block. */
@@ -403,7 +404,7 @@ void rp_pool_source_set(struct rp_pool *pool, const struct rp_source *source);
 void rp_pool_commit_begin(struct rp_pool *pool);
 void rp_pool_commit_end(struct rp_pool *pool);
 
-/* ---- Resident index (resident.c): image address -> frame, weak ------------------------------------------------------------------- */
+/* ---- Resident index (resident.c): image address -> frame, weak --------------------------------------------------------------- */
 
 int rp_resident_init(struct rp_pool *pool);
 void rp_resident_free(struct rp_pool *pool);

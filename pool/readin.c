@@ -8,8 +8,9 @@
  * round, which finds the blocks in memory already; pages below which all is present are marked in the resident index and
  * skipped. What is damaged is read once in a run of rounds, and pages below which only that is absent are passed over in it:
  * otherwise a round could spend its time on what the one before found damaged, for ever, and a file made to do harm could
- * have the same damage reached in 512^6 ways. Rounds are short because what a snapshot freezes costs frames. A round that meets no absent entry in the live
- * tree, the catalog and all held snapshots ends it: nothing absent can come back, because copies are made of what is there.
+ * have the same damage reached in 512^6 ways. Rounds are short because what a snapshot freezes costs frames. A round that meets no
+ * absent entry in the live tree, the catalog and all held snapshots ends it: nothing absent can come back, because copies are made
+ * of what is there.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -295,7 +295,8 @@ static void disturb(struct worker *w)
 			held = NULL;
 			break;
 		case 6:
-			tolerate(w, rp_pool_resize(w->world->pool, (1200 + random_below(&w->random, 1500)) << RP_PAGE_SHIFT), "resize");
+			tolerate(w, rp_pool_resize(w->world->pool, (1200 + random_below(&w->random, 1500)) << RP_PAGE_SHIFT),
+			         "resize");
 			break;
 		case 7:
 			rp_pool_status(w->world->pool, &status);

@@ -149,7 +149,8 @@ static void test_taken_back(void)
 			EXPECT_EQUAL(REF_OP(pool, 0, upheaval(&op, object, kind)), -ECANCELED);
 			ref_check(pool);
 			for (unsigned i = 0; i < 2; i++) {
-				EXPECT_EQUAL(REF_OP(pool, RP_OP_READ, rp_page_get(&op, rp_pool_live(pool), object, i * 600, &bytes)), 0);
+				EXPECT_EQUAL(REF_OP(pool, RP_OP_READ,
+				                    rp_page_get(&op, rp_pool_live(pool), object, i * 600, &bytes)), 0);
 				EXPECT_EQUAL(*(const uint8_t *)bytes, before >> i & 1 ? i + 1 : 0);
 			}
 			/* Nothing stays but nodes above a map that was higher for a while. */
