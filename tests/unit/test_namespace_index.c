@@ -151,7 +151,7 @@ int main(void)
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 	if (!getenv("RP_TEST_STEPS"))
-		steps = 1000;
+		steps = 300;
 #endif
 	for (uint64_t seed = only ? only : 9; seed <= (only ? only : 12); seed++) {
 		printf("seed: RP_SEED=%llu\n", (unsigned long long)seed);
