@@ -132,6 +132,7 @@ struct rp_server {
 
 	/* set by the init request and the ready thread */
 	bool no_open, no_opendir;
+	bool kernel_strips_sgid;  /* set-group-ID of a new file that its maker may not have is gone before it is asked for */
 	_Atomic bool uring;       /* ring threads serve */
 	_Atomic bool is_ready;
 	_Atomic bool failed;      /* the mount never got ready; the user was told why */

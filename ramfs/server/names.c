@@ -8,11 +8,12 @@
 #include <linux/fs.h>
 #include "ramfs/server/internal.h"
 
-static struct rp_cred cred_of(fuse_req_t req)
+static struct rp_cred cred_of(const struct rp_server *server, fuse_req_t req)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
-	return (struct rp_cred){ .uid = ctx->uid, .gid = ctx->gid, .umask = ctx->umask, .fsetid = ctx->uid == 0 };
+	return (struct rp_cred){ .uid = ctx->uid, .gid = ctx->gid, .umask = ctx->umask,
+	                         .fsetid = ctx->uid == 0 || server->kernel_strips_sgid };
 }
 
 /* Answer with an entry that was held once, or the error. */
@@ -115,7 +116,7 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 static int make(struct rp_server *server, fuse_req_t req, fuse_ino_t parent, const char *name, uint32_t mode,
                 dev_t rdev, const char *target, struct fuse_entry_param *entry)
 {
-	const struct rp_cred cred = cred_of(req);
+	const struct rp_cred cred = cred_of(server, req);
 	struct rp_attr attr;
 	struct rp_node dir;
 	int error = rp_node_find_to_change(server, parent, &dir);
@@ -212,7 +213,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 static void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi)
 {
 	struct rp_server *server = rp_request_begin(req, RP_CALL_TMPFILE);
-	const struct rp_cred cred = cred_of(req);
+	const struct rp_cred cred = cred_of(server, req);
 	struct fuse_entry_param entry;
 	struct rp_attr attr;
 	struct rp_node dir;
@@ -259,7 +260,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
                       unsigned int flags)
 {
 	struct rp_server *server = rp_request_begin(req, RP_CALL_RENAME);
-	const struct rp_cred cred = cred_of(req);
+	const struct rp_cred cred = cred_of(server, req);
 	struct rp_node dir, to_dir;
 	int error = rp_node_find_to_change(server, parent, &dir);
 

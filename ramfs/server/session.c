@@ -81,6 +81,8 @@ static void op_init(void *context, struct fuse_conn_info *conn)
 		fuse_set_feature_flag(conn, FUSE_CAP_WRITEBACK_CACHE);
 	server->no_open = (conn->capable_ext & FUSE_CAP_NO_OPEN_SUPPORT) != 0;
 	server->no_opendir = (conn->capable_ext & FUSE_CAP_NO_OPENDIR_SUPPORT) != 0;
+	/* The kernel looks at the maker's supplementary groups, too, which no request tells. Since 6.0; 7.37 is of 6.1. */
+	server->kernel_strips_sgid = conn->proto_major > 7 || (conn->proto_major == 7 && conn->proto_minor >= 37);
 	conn->max_write = RP_REQUEST_BYTES;
 	conn->max_background = 128;
 	conn->congestion_threshold = 96;
