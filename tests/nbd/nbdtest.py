@@ -28,6 +28,7 @@ PLUGIN = os.environ.get("RP_PLUGIN") or os.path.join(SRC, "build/release/nbdkit-
 SEED = int(os.environ.get("RP_SEED") or random.SystemRandom().randrange(1 << 32))
 DIR = tempfile.mkdtemp(prefix="rpnbd.")
 servers = []
+counted = 0             # comparisons that held
 
 
 def skip(reason):
@@ -47,11 +48,15 @@ def fail(text):
 
 
 def check(condition, text):
+    global counted
+    counted += 1
     if not condition:
         fail(text)
 
 
 def equal(got, wanted, text):
+    global counted
+    counted += 1
     if got != wanted:
         fail(f"{text}: got {repr(got)[:300]}, wanted {repr(wanted)[:300]}")
 
