@@ -16,11 +16,13 @@
 #include "internal.h"
 
 #define TRIES_MAX 8u /* of an operation that found no frame, each after everything was reclaimed */
+#define COMMITS_MAX 1024u /* that may come and go while it waits: each frees what it froze, but others may be quicker */
 
 /* What a thread carries from one try of an operation to the next. */
 static _Thread_local struct {
 	unsigned hint;          /* the slot it had last, plus 1 */
 	unsigned tries;
+	unsigned starved;       /* tries of these that found the pool full with no commit under way */
 	uint64_t epoch_tried;   /* last one in which it was tried again though no frame had come free */
 	unsigned pin_count;
 	rp_frame pins[16];
@@ -171,23 +173,24 @@ static bool op_again(struct rp_op *op, int *error)
 			pool->source.wait_commit(pool->source.context);
 		rp_pool_reclaim(pool);
 		result = -ENOSPC;
-		if (op->tries < TRIES_MAX * 4) {
+		if (op->tries < COMMITS_MAX) {
 			carried.tries++;
 			return true;
 		}
-	} else if (result == -ENOSPC && op->starved && op->tries < TRIES_MAX * 4) {
+	} else if (result == -ENOSPC && op->starved && op->tries < COMMITS_MAX) {
 		/* Once for each epoch in any case: what was dropped meanwhile may leave no room and yet make a frame ours alone,
 		 * whose copy may use the overdraft; and a commit that began and ended since the last try shared it anew. */
 		bool fresh = op->epoch != carried.epoch_tried;
 
 		carried.epoch_tried = op->epoch;
-		if ((rp_pool_reclaim_wait(pool, class) && op->tries < TRIES_MAX) || fresh) {
+		if ((rp_pool_reclaim_wait(pool, class) && carried.starved++ < TRIES_MAX) || fresh) {
 			carried.tries++;
 			return true;
 		}
 	}
 	carried.tries = 0;
 	carried.epoch_tried = 0;
+	carried.starved = 0;
 	*error = result;
 	return false;
 }
@@ -205,6 +208,7 @@ bool rp_op_end(struct rp_op *op, int *error)
 	if (*error == 0) {
 		carried.tries = 0;
 		carried.epoch_tried = 0;
+		carried.starved = 0;
 		return false;
 	}
 	return op_again(op, error);
@@ -250,6 +254,7 @@ bool rp_gate_open(struct rp_op *op, bool shared, int *error)
 	if (*error == 0) {
 		carried.tries = 0;
 		carried.epoch_tried = 0;
+		carried.starved = 0;
 		return false;
 	}
 	return op_again(op, error);
