@@ -157,12 +157,12 @@ int main(void)
 	uint64_t seed = number_from_environment("RP_SEED", UINT64_MAX);
 	uint64_t count = number_from_environment("RP_TEST_STEPS", STEPS);
 
-	for (uint64_t s = 1; s <= SEEDS; s++) {
-		if (seed == UINT64_MAX || seed == s) {
-			printf("seed %llu, %llu steps\n", (unsigned long long)s, (unsigned long long)count);
-			fflush(stdout);
-			run(s, count);
-		}
+	uint64_t first = seed == UINT64_MAX ? 1 : seed, last = seed == UINT64_MAX ? SEEDS : seed;
+
+	for (uint64_t s = first; s <= last; s++) {
+		printf("seed %llu, %llu steps\n", (unsigned long long)s, (unsigned long long)count);
+		fflush(stdout);
+		run(s, count);
 	}
 	return 0;
 }

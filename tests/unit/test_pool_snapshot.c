@@ -329,6 +329,43 @@ static void test_gate(void)
 	rp_pool_destroy(load.pool);
 }
 
+/* More threads than there are places in the gate, half of which close it. */
+static void *crowd(void *context)
+{
+	rp_object object = *(rp_object *)context;
+	struct rp_snapshot *snapshot;
+
+	for (unsigned i = 0; i < 20; i++) {
+		EXPECT_EQUAL(REF_OP(load.pool, 0, rp_header_add(&op, offsetof(struct rp_header, user), 1)), 0);
+		if (object != load.object[0])
+			continue;
+		EXPECT_EQUAL(rp_snapshot_take(load.pool, &snapshot), 0);
+		rp_snapshot_put(snapshot);
+	}
+	return NULL;
+}
+
+static void test_crowd(void)
+{
+	pthread_t threads[150];
+	struct rp_pool_status status;
+	uint64_t sizes = 0, total = 1;
+
+	load.pool = new_pool(64 << 20);
+	for (unsigned i = 0; i < THREADS; i++)
+		load.object[i] = new_object(load.pool, true);
+	for (unsigned i = 0; i < 150; i++)
+		EXPECT_EQUAL(pthread_create(&threads[i], NULL, crowd, &load.object[i % 2]), 0);
+	for (unsigned i = 0; i < 150; i++)
+		pthread_join(threads[i], NULL);
+	EXPECT_EQUAL(REF_OP(load.pool, RP_OP_READ, sum(&op, rp_pool_live(load.pool), &sizes, &total)), 0);
+	EXPECT_EQUAL(total, 150 * 20);
+	rp_pool_status(load.pool, &status);
+	EXPECT_EQUAL(status.gate_closings, 75 * 20);
+	ref_check(load.pool);
+	rp_pool_destroy(load.pool);
+}
+
 int main(void)
 {
 	test_cost();
@@ -337,5 +374,6 @@ int main(void)
 	test_roll_back();
 	test_gate_waits();
 	test_gate();
+	test_crowd();
 	return 0;
 }
