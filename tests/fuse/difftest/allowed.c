@@ -36,6 +36,9 @@ const struct allowed allowed_differences[] = {
 	{ FIELD_TRUNCATE_TO_SAME, NULL, NULL, NULL,
 	  "truncate(2) to the size that a file has: tmpfs changes mtime if pages are allocated, and not otherwise; "
 	  "not called" },
+	{ FIELD_TMPFILE_IN_REMOVED, NULL, NULL, NULL,
+	  "O_TMPFILE in a directory that was removed and is still somebody's: tmpfs makes the file, rampool says ENOENT as "
+	  "for every other name in it; not called" },
 	{ 0 },
 };
 

@@ -35,6 +35,15 @@ static int any_open_flags(struct world *w)
 	return flags | O_NONBLOCK | O_CLOEXEC; /* or a FIFO would wait for ever */
 }
 
+/* A file without a name is to be made in a directory without one. */
+static bool is_lost_tmpfile(struct world *w, int dir, const char *path, int flags)
+{
+	struct stat st;
+
+	return (flags & O_TMPFILE) == O_TMPFILE && !compares(w, FIELD_TMPFILE_IN_REMOVED) &&
+	       fstatat(dir, path, &st, 0) == 0 && st.st_nlink == 0;
+}
+
 static void c_open(struct world *w)
 {
 	const char *path = any_path(w);
@@ -42,6 +51,10 @@ static void c_open(struct world *w)
 	mode_t mode = any_mode(w, 0666);
 	int fd;
 
+	if (is_lost_tmpfile(w, AT_FDCWD, path, flags)) {
+		done(w, 0);
+		return;
+	}
 	watch_path(w, path);
 	fd = open(path, flags, mode);
 	done(w, fd < 0 ? -1 : 0);
@@ -55,6 +68,10 @@ static void c_openat(struct world *w)
 	const char *path = any_path(w);
 	int flags = any_open_flags(w), fd;
 
+	if (is_lost_tmpfile(w, dir, path, flags)) {
+		done(w, 0);
+		return;
+	}
 	fd = openat(dir, path, flags, any_mode(w, 0666));
 	done(w, fd < 0 ? -1 : 0);
 	put_slot(w, fd, flags);
@@ -91,9 +108,15 @@ static void c_tmpfile_link(struct world *w)
 {
 	const char *dir = any_path(w), *path = any_path(w);
 	int flags = O_TMPFILE | O_RDWR | O_CLOEXEC | (one_in(w, 4) ? O_EXCL : 0);
-	int fd = open(dir, flags, any_mode(w, 0666));
-	long result = fd;
+	mode_t mode = any_mode(w, 0666);
+	long result;
+	int fd;
 
+	if (is_lost_tmpfile(w, AT_FDCWD, dir, flags)) {
+		done(w, 0);
+		return;
+	}
+	result = fd = open(dir, flags, mode);
 	if (fd >= 0) {
 		fill(w, 5000);
 		result = write(fd, w->data, below(w, 5000));
@@ -267,7 +290,7 @@ static void c_lseek_data(struct world *w)
 	struct slot *slot = any_slot(w, S_IFREG);
 	int64_t offset = any_offset(w), at;
 	bool hole = one_in(w, 2);
-	bool readable = (slot->flags & O_ACCMODE) != O_WRONLY;
+	bool readable = (slot->flags & O_ACCMODE) == O_RDONLY || (slot->flags & O_ACCMODE) == O_RDWR;
 	struct stat st;
 
 	if (offset > INT64_MAX / 2) /* tmpfs rounds up to the next page without looking where that ends */
