@@ -1,5 +1,6 @@
-/* fault_pool.c: the Nth allocation of memory fails, once or from then on, for each N there is. Whatever step meets it
- * fails whole: the tree, the names and the references are those from before, and the step works when memory is back.
+/* fault_pool.c: the Nth allocation of memory fails, once or from then on, for each N there is; and each step finds one
+ * frame, two, three, until it has enough. Whatever step meets it fails whole: the tree, the names and the references are
+ * those from before, and the step works when there is enough again.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -71,8 +72,26 @@ static int write_data(struct world *w)
 		ref_fill(bytes + i, tag + i / REF_BLOCK);
 	int error = REF_OP(w->pool, 0, rp_bytes_write(&op, w->data, offset, bytes, sizeof(bytes), &done));
 
-	if (!error)
-		ref_write(object_of(&w->live, w->data), offset, done, tag);
+	ref_write(object_of(&w->live, w->data), offset, done, tag); /* bytes are not taken back */
+	return error;
+}
+
+static int punch_data(struct world *w)
+{
+	rp_page next;
+	int error = REF_OP(w->pool, RP_OP_RESERVE, rp_pages_punch(&op, w->data, 5, 1 << 20, &next));
+
+	ref_pages_drop(object_of(&w->live, w->data), 5, next);
+	return error;
+}
+
+static int allocate_data(struct world *w)
+{
+	rp_page next;
+	int error = REF_OP(w->pool, 0, rp_pages_allocate(&op, w->data, 1000, 40, &next));
+
+	for (rp_page page = 1000; page < next; page++)
+		ref_page_make(object_of(&w->live, w->data), page);
 	return error;
 }
 
@@ -235,19 +254,12 @@ static int share(struct world *w)
 
 	if (error)
 		return error;
-	error = rp_pages_share(w->pool, w->data, 0, to, 0, 20, &done);
-	if (error) {
-		/* Not undone as a whole: sharing tells how far it came. */
-		if (done || REF_OP(w->pool, 0, rp_object_remove(&op, to)) != 0)
-			return error;
-		ref_remove(&w->live, ref_find(&w->live, to, &found));
-		return error;
-	}
+	error = rp_pages_share(w->pool, w->data, 0, to, 0, 20, &done); /* tells how far it came */
 	struct ref_object *source = w->live.objects[ref_find(&w->live, w->data, &found)], *target = object_of(&w->live, to);
 
-	for (size_t i = 0; i < source->count && source->pages[i].page < 20; i++)
+	for (size_t i = 0; i < source->count && source->pages[i].page < done; i++)
 		memcpy(ref_page_make(target, source->pages[i].page)->tag, source->pages[i].tag, sizeof(target->pages[0].tag));
-	return 0;
+	return error;
 }
 
 static int ignore_object(void *context, rp_object object, const struct rp_record *a, const struct rp_record *b)
@@ -275,9 +287,40 @@ static int (*const steps[])(struct world *w) = {
 	name,      name,      name,       name,        name,       name,       name,        name,            name,
 	name,      name,      name,       name,        name,       name,       name,        name,            name,
 	unname,    list,      roll_back,  change_meta, write_data, compare,    unname,      unname,
+	write_data, write_data, punch_data, allocate_data, hold,   punch_data, change_meta,
 };
 
 /* ---- Running ---- */
+
+static void verify(struct world *w)
+{
+	ref_verify(w->pool, rp_pool_live(w->pool), &w->live);
+	if (w->held)
+		ref_verify(w->pool, rp_snapshot_tree(w->held), &w->held_tree);
+	list(w);
+	ref_check(w->pool);
+}
+
+/* So many frames more than are used, the reserve counted in or not. Returns how often the step failed. */
+static unsigned run_step_tight(struct world *w, unsigned i)
+{
+	struct rp_arena *arena = &w->pool->arena;
+	uint64_t limit = arena->limit;
+
+	for (unsigned tries = 0;; tries++) {
+		rp_pool_reclaim(w->pool);
+		arena->limit = arena->taken + (tries < 5 ? tries : arena->reserve + tries - 5);
+		int error = steps[i](w);
+
+		rp_pool_reclaim(w->pool);
+		arena->limit = limit;
+		if (!error)
+			return tries;
+		if (error != -ENOSPC || tries > 500)
+			ref_fail("step %u with %u frames: %d", i, tries, error);
+		verify(w);
+	}
+}
 
 static void run_step(struct world *w, unsigned i)
 {
@@ -291,11 +334,7 @@ static void run_step(struct world *w, unsigned i)
 	uint64_t at = w->fault.at;
 
 	w->fault.at = 0;
-	ref_verify(w->pool, rp_pool_live(w->pool), &w->live);
-	if (w->held)
-		ref_verify(w->pool, rp_snapshot_tree(w->held), &w->held_tree);
-	list(w);
-	ref_check(w->pool);
+	verify(w);
 	error = steps[i](w);
 	if (error)
 		ref_fail("step %u, again: %d", i, error);
@@ -343,6 +382,23 @@ static bool run(uint64_t at, bool for_ever)
 	return w.fault.fired;
 }
 
+static void run_tight(void)
+{
+	struct world w = { .fault = { .at = 0 } };
+	struct rp_hooks hooks = { .allocate = allocate, .context = &w.fault };
+	struct rp_pool_options options = { .size_bytes = 32 << 20, .hooks = &hooks };
+	unsigned failed = 0;
+
+	if (rp_pool_create(&options, &w.pool))
+		ref_fail("no pool");
+	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
+		failed += run_step_tight(&w, i);
+	end(&w);
+	printf("%u times too few frames\n", failed);
+	if (failed < 100)
+		ref_fail("too few: the limit is not reached");
+}
+
 int main(void)
 {
 	for (int for_ever = 0; for_ever < 2; for_ever++) {
@@ -354,5 +410,6 @@ int main(void)
 		if (n < 30)
 			ref_fail("too few: the hook is not reached");
 	}
+	run_tight();
 	return 0;
 }
