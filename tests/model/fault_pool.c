@@ -309,11 +309,14 @@ static unsigned run_step_tight(struct world *w, unsigned i)
 
 	for (unsigned tries = 0;; tries++) {
 		rp_pool_reclaim(w->pool);
+		pthread_mutex_lock(&arena->lock);
 		arena->limit = arena->taken + (tries < 5 ? tries : arena->reserve + tries - 5);
+		pthread_mutex_unlock(&arena->lock);
 		int error = steps[i](w);
 
-		rp_pool_reclaim(w->pool);
+		pthread_mutex_lock(&arena->lock);
 		arena->limit = limit;
+		pthread_mutex_unlock(&arena->lock);
 		if (!error)
 			return tries;
 		if (error != -ENOSPC || tries > 500)
