@@ -112,13 +112,19 @@ static void cell_change(uint8_t *page, unsigned count, uint64_t *random)
 		return;
 	}
 	memcpy(&cell, page + at, sizeof(cell));
-	switch (random_below(random, 7)) {
+	switch (random_below(random, 8)) {
 	case 0: cell.key = number_hostile(random, cell.key); break;
 	case 1: cell.ref = number_hostile(random, cell.ref); break;
 	case 2: cell.ref = 1 + random_below(random, 100); break;
 	case 3: cell.data_length = (uint16_t)number_hostile(random, cell.data_length); break;
 	case 4: cell.kind = (uint8_t)random_below(random, 17); break;
 	case 5: cell.name_length = (uint8_t)number_hostile(random, cell.name_length); break;
+	case 6: /* "." or ".."; the rest of the name becomes data, so that the page's sum of bytes stays right */
+		cell.data_length = (uint16_t)(cell.data_length + cell.name_length);
+		cell.name_length = (uint8_t)(1 + random_below(random, 2));
+		cell.data_length = (uint16_t)(cell.data_length - cell.name_length);
+		memcpy(page + at + sizeof(cell), "..", at + sizeof(cell) + 2 <= RP_PAGE_SIZE ? 2 : 0);
+		break;
 	default:
 		if (at + sizeof(cell) + cell.name_length <= RP_PAGE_SIZE)
 			name_change(page + at + sizeof(cell), cell.name_length, random);

@@ -64,6 +64,7 @@ static int entry_take(void *context, struct rp_name name, const struct rp_attr *
 	EXPECT(name.length >= 1 && name.length <= 255);
 	EXPECT(!memchr(name.bytes, '/', name.length) && !memchr(name.bytes, 0, name.length));
 	EXPECT(next_cookie > s->cookie && next_cookie <= INT64_MAX);
+	EXPECT(next_cookie <= 2 || memcmp(name.bytes, "..", name.length < 3 ? name.length : 3) != 0);
 	s->cookie = next_cookie;
 	if (s->count < INODES && attr && !(name.length <= 2 && name.bytes[0] == '.'))
 		s->inodes[s->count++] = attr->ino;
