@@ -106,7 +106,7 @@ ALL_SRC := $(POOL_SRC) $(FS_SRC) $(CONTROL_SRC) $(SERVER_SRC) $(COMMAND_SRC) $(N
 	$(TESTLIB_SRC) $(TEST_ALL_SRC) $(TEST_DIR_SRC) $(wildcard tests/bench/*.c)
 ALL_OBJ := $(call obj,$(ALL_SRC))
 
-.PHONY: all programs tests deps run stop check test bench bench-quick check-asan check-tsan lint install uninstall clean help FORCE
+.PHONY: all programs tests deps run stop check check-vm test bench bench-quick check-asan check-tsan lint install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 .DEFAULT_GOAL := all
@@ -225,6 +225,9 @@ bench: programs $(BENCH_PROGS)  ## measure against tmpfs, libfuse's example and 
 
 bench-quick: programs $(BENCH_PROGS)  ## the same in under three minutes
 	$(Q)$(BENCH) --quick
+
+check-vm: programs  ## boot the distribution's kernel in qemu: its NBD client, ext4 and xfs on the plugin (minutes)
+	$(Q)tests/vm/run $(O)/vm $(B)
 
 lint: all  ## run the checks of layers, style, warnings, manuals, scripts, installation
 	$(Q)O=$(O) tests/run --mode $(MODE) lint
