@@ -106,7 +106,8 @@ ALL_SRC := $(POOL_SRC) $(FS_SRC) $(CONTROL_SRC) $(SERVER_SRC) $(COMMAND_SRC) $(N
 	$(TESTLIB_SRC) $(TEST_ALL_SRC) $(TEST_DIR_SRC) $(wildcard tests/bench/*.c)
 ALL_OBJ := $(call obj,$(ALL_SRC))
 
-.PHONY: all programs tests deps run stop check check-vm test bench bench-quick check-asan check-tsan lint install uninstall clean help FORCE
+.PHONY: all programs tests deps run stop check test bench bench-quick check-asan check-tsan check-vm lint install uninstall clean
+.PHONY: help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 .DEFAULT_GOAL := all
