@@ -130,6 +130,8 @@ static int batch_names_work(struct rp_op *op, struct rp_fs *fs, rp_object dir, u
 
 		rp_index_cell_get(batch->leaf.bytes, slot, item);
 		name = (struct rp_name){ (const char *)item->name, item->name_length };
+		if (item->key < cookie || item->key >= INT64_MAX)
+			return rp_fs_damaged(fs, dir, "a key that cannot be");
 		/* Whoever gets them writes paths with them, into archives too. */
 		if (rp_name_check(name) || rp_name_is_dot(name) || rp_name_is_dotdot(name) || item->data_length)
 			return rp_fs_damaged(fs, dir, "a name that cannot be");
