@@ -16,6 +16,8 @@
 #include "internal.h"
 
 #define TRIES_MAX 8u /* of an operation that found no frame, each after everything was reclaimed */
+#define CONTENDED_MAX 256u /* that lost frames, or the look of being alone on them, to others */
+#define CONTENDED_NS 50000
 #define COMMITS_MAX 1024u /* that may come and go while it waits: each frees what it froze, but others may be quicker */
 
 /* What a thread carries from one try of an operation to the next. */
@@ -23,7 +25,9 @@ static _Thread_local struct {
 	unsigned hint;          /* the slot it had last, plus 1 */
 	unsigned tries;
 	unsigned starved;       /* tries of these that found the pool full with no commit under way */
+	unsigned contended;     /* tries of these that others' work may have made fail */
 	uint64_t epoch_tried;   /* last one in which it was tried again though no frame had come free */
+	uint64_t dropped;       /* nodes dropped before the last try */
 	unsigned pin_count;
 	rp_frame pins[16];
 } carried;
@@ -103,6 +107,7 @@ static void op_start(struct rp_op *op, struct rp_pool *pool, struct rp_slot *slo
 	op->epoch = atomic_load_explicit(&pool->epoch, memory_order_relaxed);
 	op->wait_commit = false;
 	op->starved = false;
+	op->contended = false;
 	op->absent_count = 0;
 	op->pin_count = carried.pin_count;
 	for (unsigned i = 0; i < carried.pin_count; i++)
@@ -157,11 +162,41 @@ static int fetch_absent(struct rp_op *op)
 	return 0;
 }
 
+static void carried_clear(void)
+{
+	carried.tries = 0;
+	carried.starved = 0;
+	carried.contended = 0;
+	carried.epoch_tried = 0;
+}
+
+/* An operation found no frame. Is there one now, or did it need one only because a frame that it was to replace looked
+ * shared? That is so while another copies the node above, and until nodes that are gone have let go of what they named:
+ * then the copy may use the overdraft in the next try, though there is no more room than before. */
+static bool starved_again(struct rp_op *op)
+{
+	struct rp_pool *pool = op->pool;
+	enum rp_class class = op->flags & RP_OP_RESERVE ? RP_CLASS_RESERVE : RP_CLASS_NORMAL;
+	const struct timespec delay = { 0, CONTENDED_NS };
+	/* In each epoch once in any case: a commit that began and ended since the last try shared everything anew. */
+	bool fresh = op->epoch != carried.epoch_tried, room = rp_pool_reclaim_wait(pool, class);
+	uint64_t dropped = atomic_load(&pool->nodes_dropped);
+	bool moved = op->contended || dropped != carried.dropped;
+
+	carried.epoch_tried = op->epoch;
+	carried.dropped = dropped;
+	if (fresh || (room && carried.starved++ < TRIES_MAX))
+		return true;
+	if (!moved || carried.contended++ >= CONTENDED_MAX)
+		return false;
+	nanosleep(&delay, NULL);
+	return true;
+}
+
 /* Outside the gate and the slot: is there a reason to try again? */
 static bool op_again(struct rp_op *op, int *error)
 {
 	struct rp_pool *pool = op->pool;
-	enum rp_class class = op->flags & RP_OP_RESERVE ? RP_CLASS_RESERVE : RP_CLASS_NORMAL;
 	int result = *error;
 
 	if (result == RP_AGAIN && op->absent_count > 0) {
@@ -178,19 +213,12 @@ static bool op_again(struct rp_op *op, int *error)
 			return true;
 		}
 	} else if (result == -ENOSPC && op->starved && op->tries < COMMITS_MAX) {
-		/* Once for each epoch in any case: what was dropped meanwhile may leave no room and yet make a frame ours alone,
-		 * whose copy may use the overdraft; and a commit that began and ended since the last try shared it anew. */
-		bool fresh = op->epoch != carried.epoch_tried;
-
-		carried.epoch_tried = op->epoch;
-		if ((rp_pool_reclaim_wait(pool, class) && carried.starved++ < TRIES_MAX) || fresh) {
+		if (starved_again(op)) {
 			carried.tries++;
 			return true;
 		}
 	}
-	carried.tries = 0;
-	carried.epoch_tried = 0;
-	carried.starved = 0;
+	carried_clear();
 	*error = result;
 	return false;
 }
@@ -206,9 +234,7 @@ bool rp_op_end(struct rp_op *op, int *error)
 		rp_slot_reclaim(pool, slot, RP_CACHE_FRAMES);
 	rp_slot_release(slot);
 	if (*error == 0) {
-		carried.tries = 0;
-		carried.epoch_tried = 0;
-		carried.starved = 0;
+		carried_clear();
 		return false;
 	}
 	return op_again(op, error);
@@ -252,9 +278,7 @@ bool rp_gate_open(struct rp_op *op, bool shared, int *error)
 		rp_slot_reclaim(pool, slot, RP_CACHE_FRAMES);
 	rp_slot_release(slot);
 	if (*error == 0) {
-		carried.tries = 0;
-		carried.epoch_tried = 0;
-		carried.starved = 0;
+		carried_clear();
 		return false;
 	}
 	return op_again(op, error);
