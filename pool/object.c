@@ -22,7 +22,8 @@ static unsigned index_of(rp_object object) { return object % RP_RECORDS_PER_PAGE
 static struct rp_map record_map(struct rp_record *record, rp_object object)
 {
 	return (struct rp_map){ .root = (_Atomic rp_entry *)&record->root,
-		                .leaf = record->flags & RP_RECORD_META ? RP_KIND_META : RP_KIND_DATA,
+		                .leaf = __atomic_load_n(&record->flags, __ATOMIC_RELAXED) & RP_RECORD_META ? RP_KIND_META
+		                                                                                        : RP_KIND_DATA,
 		                .page_count = &record->page_count,
 		                .object = object };
 }
