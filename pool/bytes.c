@@ -70,8 +70,8 @@ int rp_bytes_read(struct rp_op *op, struct rp_tree *tree, rp_object object, uint
 static int page_renew(struct rp_op *op, const struct rp_map *map, rp_entry old, bool whole, rp_frame *out)
 {
 	bool frame = rp_entry_is_frame(old);
-	int error = frame ? rp_frame_take_for_copy(op, rp_entry_frame(old), map->leaf, out)
-	                  : rp_frame_take(op, RP_CLASS_NORMAL, map->leaf, out);
+	enum rp_class class = frame ? rp_class_for_copy(op, rp_entry_frame(old)) : RP_CLASS_NORMAL;
+	int error = rp_frame_take(op, class, map->leaf, out);
 
 	if (error || whole)
 		return error;

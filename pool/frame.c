@@ -135,31 +135,11 @@ void rp_frame_put_outside(struct rp_pool *pool, rp_frame f)
 	rp_slot_release(slot);
 }
 
-/* A copy that frees its original, or whose original a commit will free, may use the overdraft. */
-static enum rp_class class_for_copy(const struct rp_op *op, rp_frame f)
+enum rp_class rp_class_for_copy(const struct rp_op *op, rp_frame f)
 {
-	if (atomic_load(&rp_info(op->pool, f)->refs) == 1 || atomic_load(&op->pool->commits) > 0)
+	if (atomic_load_explicit(&rp_info(op->pool, f)->refs, memory_order_relaxed) == 1 || atomic_load(&op->pool->commits) > 0)
 		return RP_CLASS_OVERDRAFT;
 	return RP_CLASS_NORMAL;
-}
-
-int rp_frame_take_for_copy(struct rp_op *op, rp_frame from, unsigned kind, rp_frame *out)
-{
-	for (;;) {
-		enum rp_class class = class_for_copy(op, from);
-		int error = rp_frame_take(op, class, kind, out);
-
-		if (error != -ENOSPC || class == RP_CLASS_OVERDRAFT)
-			return error;
-		/* Is the frame really shared, or did another's copy in progress only look like it? */
-		uint64_t ended = atomic_load(&op->pool->copies_ended);
-
-		if (class_for_copy(op, from) == RP_CLASS_OVERDRAFT)
-			continue;
-		if (atomic_load(&op->pool->copies_begun) != ended)
-			op->contended = true;
-		return error;
-	}
 }
 
 RP_RACY void rp_page_copy(void *to, const void *from)
@@ -176,11 +156,10 @@ int rp_frame_copy(struct rp_op *op, rp_frame from, rp_frame *out)
 {
 	struct rp_pool *pool = op->pool;
 	unsigned kind = rp_frame_kind(pool, from), first, step, count = rp_kind_children(kind, &first, &step);
-	int error = rp_frame_take_for_copy(op, from, kind, out);
+	int error = rp_frame_take(op, rp_class_for_copy(op, from), kind, out);
 
 	if (error)
 		return error;
-	atomic_fetch_add(&pool->copies_begun, 1);
 	if (!rp_kind_is_node(kind))
 		rp_page_copy(rp_bytes(pool, *out), rp_bytes(pool, from));
 	_Atomic rp_entry *source = rp_node(pool, from), *target = rp_node(pool, *out);
@@ -192,7 +171,7 @@ int rp_frame_copy(struct rp_op *op, rp_frame from, rp_frame *out)
 		if (rp_entry_is_frame(e) && !rp_frame_get_live(pool, rp_entry_frame(e))) {
 			for (; n < count; n++, i += step)
 				atomic_store_explicit(&target[i], 0, memory_order_relaxed);
-			rp_frame_copy_end(op, *out);
+			rp_frame_put(op, *out);
 			return RP_RACE;
 		}
 		atomic_store_explicit(&target[i], e, memory_order_relaxed);
@@ -200,35 +179,30 @@ int rp_frame_copy(struct rp_op *op, rp_frame from, rp_frame *out)
 	return 0;
 }
 
-/* The children of a frame that is dead, before its time. */
-static void drop_children_early(struct rp_op *op, rp_frame f)
+void rp_frame_put_replaced(struct rp_op *op, rp_frame f)
 {
 	struct rp_pool *pool = op->pool;
-	unsigned first, step, count = rp_kind_children(rp_frame_kind(pool, f), &first, &step);
+	unsigned first, step, count = rp_kind_children(rp_frame_kind(pool, f), &first, &step), n;
 	_Atomic rp_entry *entry = rp_node(pool, f) + first;
-	struct rp_frame_info *info = rp_info(pool, f);
 
+	if (atomic_fetch_sub_explicit(&rp_info(pool, f)->refs, 1, memory_order_acq_rel) != 1)
+		return;
 	/* An address may still become a reference: then they all wait for the frame's own end. */
-	for (unsigned n = 0; n < count; n++)
+	for (n = 0; n < count; n++)
 		if (rp_entry_is_addr(atomic_load_explicit(&entry[n * step], memory_order_relaxed)))
-			return;
-	for (unsigned n = 0; n < count; n++) {
-		rp_entry e = atomic_load_explicit(&entry[n * step], memory_order_acquire);
+			break;
+	if (count && n == count) {
+		struct rp_frame_info *i = rp_info(pool, f);
+		uint64_t life = atomic_load_explicit(&i->life, memory_order_relaxed);
 
-		if (rp_entry_is_frame(e))
-			rp_frame_put(op, rp_entry_frame(e));
+		for (n = 0; n < count; n++) {
+			rp_entry e = atomic_load_explicit(&entry[n * step], memory_order_acquire);
+
+			if (rp_entry_is_frame(e))
+				rp_frame_put(op, rp_entry_frame(e));
+		}
+		life &= ~(UINT64_C(0xff) << RP_EPOCH_BITS);
+		atomic_store_explicit(&i->life, life | (uint64_t)RP_KIND_DATA << RP_EPOCH_BITS, memory_order_relaxed);
 	}
-	/* It has no children to be dropped any more. */
-	uint64_t life = atomic_load_explicit(&info->life, memory_order_relaxed) & ~(UINT64_C(0xff) << RP_EPOCH_BITS);
-
-	atomic_store_explicit(&info->life, life | (uint64_t)RP_KIND_DATA << RP_EPOCH_BITS, memory_order_relaxed);
-}
-
-void rp_frame_copy_end(struct rp_op *op, rp_frame f)
-{
-	if (atomic_fetch_sub_explicit(&rp_info(op->pool, f)->refs, 1, memory_order_acq_rel) == 1) {
-		drop_children_early(op, f);
-		rp_retire(op, f);
-	}
-	atomic_fetch_add(&op->pool->copies_ended, 1);
+	rp_retire(op, f);
 }

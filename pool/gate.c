@@ -15,19 +15,13 @@
 #include <unistd.h>
 #include "internal.h"
 
-#define TRIES_MAX 8u /* of an operation that found no frame, each after everything was reclaimed */
-#define CONTENDED_MAX 256u /* that lost frames, or the look of being alone on them, to others */
-#define CONTENDED_NS 50000
-#define COMMITS_MAX 1024u /* that may come and go while it waits: each frees what it froze, but others may be quicker */
+#define COMMITS_MAX 1024u /* that may come and go while an operation waits: each frees what it froze, but others may be quicker */
 
 /* What a thread carries from one try of an operation to the next. */
 static _Thread_local struct {
 	unsigned hint;          /* the slot it had last, plus 1 */
 	unsigned tries;
-	unsigned starved;       /* tries of these that found the pool full with no commit under way */
-	unsigned contended;     /* tries of these that others' work may have made fail */
-	uint64_t epoch_tried;   /* last one in which it was tried again though no frame had come free */
-	uint64_t dropped;       /* nodes dropped before the last try */
+	bool alone;             /* the next try runs with nobody else inside, after everything was reclaimed */
 	unsigned pin_count;
 	rp_frame pins[16];
 } carried;
@@ -107,7 +101,7 @@ static void op_start(struct rp_op *op, struct rp_pool *pool, struct rp_slot *slo
 	op->epoch = atomic_load_explicit(&pool->epoch, memory_order_relaxed);
 	op->wait_commit = false;
 	op->starved = false;
-	op->contended = false;
+	op->alone = false;
 	op->absent_count = 0;
 	op->pin_count = carried.pin_count;
 	for (unsigned i = 0; i < carried.pin_count; i++)
@@ -117,6 +111,10 @@ static void op_start(struct rp_op *op, struct rp_pool *pool, struct rp_slot *slo
 
 void rp_op_begin(struct rp_op *op, struct rp_pool *pool, unsigned flags)
 {
+	if (carried.alone) {
+		rp_gate_close(op, pool, flags);
+		return;
+	}
 	for (;;) {
 		struct rp_slot *slot = rp_slot_claim(pool);
 
@@ -162,37 +160,6 @@ static int fetch_absent(struct rp_op *op)
 	return 0;
 }
 
-static void carried_clear(void)
-{
-	carried.tries = 0;
-	carried.starved = 0;
-	carried.contended = 0;
-	carried.epoch_tried = 0;
-}
-
-/* An operation found no frame. Is there one now, or did it need one only because a frame that it was to replace looked
- * shared? That is so while another copies the node above, and until nodes that are gone have let go of what they named:
- * then the copy may use the overdraft in the next try, though there is no more room than before. */
-static bool starved_again(struct rp_op *op)
-{
-	struct rp_pool *pool = op->pool;
-	enum rp_class class = op->flags & RP_OP_RESERVE ? RP_CLASS_RESERVE : RP_CLASS_NORMAL;
-	const struct timespec delay = { 0, CONTENDED_NS };
-	/* In each epoch once in any case: a commit that began and ended since the last try shared everything anew. */
-	bool fresh = op->epoch != carried.epoch_tried, room = rp_pool_reclaim_wait(pool, class);
-	uint64_t dropped = atomic_load(&pool->nodes_dropped);
-	bool moved = op->contended || dropped != carried.dropped;
-
-	carried.epoch_tried = op->epoch;
-	carried.dropped = dropped;
-	if (fresh || (room && carried.starved++ < TRIES_MAX))
-		return true;
-	if (!moved || carried.contended++ >= CONTENDED_MAX)
-		return false;
-	nanosleep(&delay, NULL);
-	return true;
-}
-
 /* Outside the gate and the slot: is there a reason to try again? */
 static bool op_again(struct rp_op *op, int *error)
 {
@@ -208,17 +175,16 @@ static bool op_again(struct rp_op *op, int *error)
 			pool->source.wait_commit(pool->source.context);
 		rp_pool_reclaim(pool);
 		result = -ENOSPC;
-		if (op->tries < COMMITS_MAX) {
-			carried.tries++;
+		if (carried.tries++ < COMMITS_MAX)
 			return true;
-		}
-	} else if (result == -ENOSPC && op->starved && op->tries < COMMITS_MAX) {
-		if (starved_again(op)) {
-			carried.tries++;
-			return true;
-		}
+	} else if (result == -ENOSPC && op->starved && !op->alone) {
+		/* Frames may be on their way back, held up by whoever is inside, or look shared only until a node that is gone lets go
+		 * of them. Alone, what is found is the truth. */
+		rp_pool_reclaim(pool);
+		carried.alone = true;
+		return true;
 	}
-	carried_clear();
+	carried.tries = 0;
 	*error = result;
 	return false;
 }
@@ -228,24 +194,50 @@ bool rp_op_end(struct rp_op *op, int *error)
 	struct rp_pool *pool = op->pool;
 	struct rp_slot *slot = op->slot;
 
+	if (op->alone)
+		return rp_gate_open(op, false, error);
 	op_settle(op, *error);
 	atomic_store_explicit(&slot->era, 0, memory_order_release);
 	if (atomic_load_explicit(&slot->waiting, memory_order_relaxed) > 0)
 		rp_slot_reclaim(pool, slot, RP_CACHE_FRAMES);
 	rp_slot_release(slot);
 	if (*error == 0) {
-		carried_clear();
+		carried.tries = 0;
 		return false;
 	}
 	return op_again(op, error);
 }
 
+#define ALONE_PASSES 10000u /* a thread that looked in just now may have to be given the CPU first */
+
+/* Nobody is inside, so nothing holds eras up: everything that can come back does. */
+static void reclaim_alone(struct rp_pool *pool, struct rp_slot *slot)
+{
+	unsigned i;
+
+	for (i = 0; i < ALONE_PASSES && atomic_load_explicit(&slot->waiting, memory_order_relaxed) > 0; i++) {
+		rp_slot_reclaim(pool, slot, UINT64_MAX);
+		sched_yield();
+	}
+	if (slot->cached) {
+		rp_arena_give(&pool->arena, slot->cache, slot->cached);
+		rp_slot_cached_set(slot, 0);
+	}
+	for (i = 0; i < ALONE_PASSES && rp_pool_reclaim(pool) > 0; i++)
+		sched_yield();
+}
+
 void rp_gate_close(struct rp_op *op, struct rp_pool *pool, unsigned flags)
 {
-	struct rp_slot *slot = rp_slot_claim(pool);
+	struct rp_slot *slot;
+	bool alone = carried.alone;
 
+	/* The lock first: who waits for it must not keep a slot's frames from others. */
 	pthread_mutex_lock(&pool->gate_lock);
+	slot = rp_slot_claim(pool);
+	carried.alone = false;
 	op_start(op, pool, slot, flags);
+	op->alone = alone;
 	op->closed_ns = now_ns();
 	atomic_store(&pool->gate_closed, 1);
 	for (unsigned i = 0; i < RP_SLOT_COUNT; i++) {
@@ -253,6 +245,8 @@ void rp_gate_close(struct rp_op *op, struct rp_pool *pool, unsigned flags)
 			if (spins > 200)
 				sched_yield();
 	}
+	if (alone)
+		reclaim_alone(pool, slot);
 	op->epoch = atomic_load(&pool->epoch);
 	atomic_store(&slot->era, atomic_load(&pool->era));
 }
@@ -278,7 +272,7 @@ bool rp_gate_open(struct rp_op *op, bool shared, int *error)
 		rp_slot_reclaim(pool, slot, RP_CACHE_FRAMES);
 	rp_slot_release(slot);
 	if (*error == 0) {
-		carried_clear();
+		carried.tries = 0;
 		return false;
 	}
 	return op_again(op, error);

@@ -218,14 +218,8 @@ struct rp_pool {
 	_Atomic uint64_t addressed;       /* used frames that have an image address */
 	_Atomic uint64_t changes;         /* counts up with each first change after an epoch: rp_image_is_changed() */
 
-	/* A copy in progress counts its children's references twice for a while: whoever finds a frame shared looks whether it
-	 * was only that. Lines of their own: they change with every copy. */
-	_Atomic uint64_t copies_begun __attribute__((aligned(64)));
-	_Atomic uint64_t copies_ended;
-	_Atomic uint64_t nodes_dropped; /* dead nodes whose children lost a reference; the same for them */
-
 	/* the reclaimer */
-	pthread_t reclaimer __attribute__((aligned(64)));
+	pthread_t reclaimer;
 	pthread_mutex_t reclaim_lock;
 	pthread_cond_t reclaim_wake;
 	bool reclaim_running, reclaim_stop;
@@ -302,8 +296,7 @@ void rp_slot_reclaim(struct rp_pool *pool, struct rp_slot *slot, uint64_t budget
 /* Everything: empties all slots' caches and retired lists as far as running operations allow. Outside the gate. Returns how
  * many frames are left there; 0 when no operation runs. */
 uint64_t rp_pool_reclaim(struct rp_pool *pool);
-/* The same, waiting a little for running operations, until the class could take a frame. False: it cannot, and nothing is
- * on its way back. */
+/* The same, waiting a little for running operations, until the class could take a frame. Could it? */
 bool rp_pool_reclaim_wait(struct rp_pool *pool, enum rp_class class);
 int rp_reclaimer_start(struct rp_pool *pool);
 void rp_reclaimer_stop(struct rp_pool *pool);
@@ -357,18 +350,17 @@ int rp_map_peek(struct rp_op *op, const struct rp_map *map, rp_page page, _Atomi
 int rp_map_publish(struct rp_op *op, const struct rp_map *map, rp_page page, rp_entry old, rp_frame new);
 /* Where a hole at `page` ends, or the level-1 node above it: *node 0 and *end the first page behind the hole; or the node. */
 int rp_map_leaf(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame *node, rp_page *end);
-/* Copy a page that is not ours, children referenced. RP_RACE: another copy has replaced it meanwhile, and a child is gone.
- * After 0, when the copy or the original has lost its place: rp_frame_copy_end() with the one that did. */
+/* Copy a page that is not ours, children referenced. RP_RACE: another copy has replaced it meanwhile, and a child is gone. */
 int rp_frame_copy(struct rp_op *op, rp_frame from, rp_frame *out);
-/* Drop the reference of the entry that names the other one now, or of a copy that came too late. When it was the last one,
- * the children, which both name, lose theirs here and not after the frame's grace period: so they are known to be named
- * once, and can be replaced in their turn although the pool is full. Safe because the frame does not change, and whoever
- * copies it now asks each child whether it lives. */
-void rp_frame_copy_end(struct rp_op *op, rp_frame f);
-/* A frame for a copy of this one, of the class its references allow. As rp_frame_take(). */
-int rp_frame_take_for_copy(struct rp_op *op, rp_frame from, unsigned kind, rp_frame *out);
+/* Drop the reference of an entry that names the copy now. When it was the last one, the children, which the copy names too,
+ * lose theirs here and not after the frame's grace period: so they are known to be named once, and can be replaced in their
+ * turn although the pool is full. Safe because the frame does not change, and whoever copies it now asks each child whether
+ * it lives. */
+void rp_frame_put_replaced(struct rp_op *op, rp_frame f);
 void rp_page_copy(void *to, const void *from);
 void rp_page_zero(void *to);
+/* What class a copy of frame f may be taken with: one that frees f, or whose f a commit will free, may use the overdraft. */
+enum rp_class rp_class_for_copy(const struct rp_op *op, rp_frame f);
 void rp_map_prune(struct rp_op *op, const struct rp_map *map, rp_page page);
 static inline rp_page rp_height_pages(unsigned height) { return (rp_page)1 << (RP_NODE_SHIFT * height); }
 unsigned rp_height_for(rp_page page);

@@ -191,9 +191,9 @@ static int own_node(struct rp_op *op, _Atomic rp_entry *at, rp_entry *e)
 
 	if (atomic_compare_exchange_strong(at, e, new)) {
 		*e = new;
-		rp_frame_copy_end(op, f);
+		rp_frame_put_replaced(op, f);
 	} else {
-		rp_frame_copy_end(op, copy); /* *e is what the winner put */
+		rp_frame_put(op, copy); /* *e is what the winner put */
 	}
 	return 0;
 }

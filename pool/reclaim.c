@@ -100,19 +100,14 @@ static void drop_children(struct rp_pool *pool, struct rp_slot *slot, rp_frame f
 {
 	unsigned first, step, count = rp_kind_children(rp_frame_kind(pool, f), &first, &step);
 	_Atomic rp_entry *word = rp_node(pool, f);
-	bool some = false;
 
 	for (unsigned i = 0; i < count; i++) {
 		rp_entry e = atomic_load_explicit(&word[first + i * step], memory_order_relaxed);
 
-		if (!rp_entry_is_frame(e))
-			continue;
-		some = true;
-		if (atomic_fetch_sub_explicit(&rp_info(pool, rp_entry_frame(e))->refs, 1, memory_order_acq_rel) == 1)
+		if (rp_entry_is_frame(e) &&
+		    atomic_fetch_sub_explicit(&rp_info(pool, rp_entry_frame(e))->refs, 1, memory_order_acq_rel) == 1)
 			retire_in(pool, slot, rp_entry_frame(e));
 	}
-	if (some)
-		atomic_fetch_add(&pool->nodes_dropped, 1);
 }
 
 static void cache_add(struct rp_pool *pool, struct rp_slot *slot, rp_frame f)

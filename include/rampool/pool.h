@@ -125,7 +125,7 @@ struct rp_op {
 	uint64_t epoch;
 	bool wait_commit;         /* wait for a commit in progress to give frames back */
 	bool starved;             /* an allocation found nothing */
-	bool contended;           /* and others' copies, not finished, may have been why */
+	bool alone;               /* a last try, with the gate closed for everybody else */
 	unsigned absent_count;    /* blocks of the image that RP_AGAIN waits for */
 	rp_addr absent[16];
 	uint8_t absent_kind[16];
