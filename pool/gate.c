@@ -178,8 +178,8 @@ static bool op_again(struct rp_op *op, int *error)
 		if (carried.tries++ < COMMITS_MAX)
 			return true;
 	} else if (result == -ENOSPC && op->starved && !op->alone) {
-		/* Frames may be on their way back, held up by whoever is inside, or look shared only until a node that is gone lets go
-		 * of them. Alone, what is found is the truth. */
+		/* Frames may be on their way back, held up by whoever is inside, or look shared only until a node that is gone
+		 * lets go of them. Alone, what is found is the truth. */
 		rp_pool_reclaim(pool);
 		carried.alone = true;
 		return true;
