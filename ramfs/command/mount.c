@@ -94,6 +94,21 @@ static int descriptors_open(void)
 	return 0;
 }
 
+/* Would the mount cover the image, or the place where it is to be made? Then it could not be found again to be saved to. */
+static bool image_is_covered(const char *image, const char *mountpoint)
+{
+	char directory[4096], resolved[4096];
+	const char *slash = strrchr(image, '/');
+	size_t length = strlen(mountpoint);
+
+	if (!realpath(image, resolved)) {
+		snprintf(directory, sizeof(directory), "%.*s", slash ? (int)(slash - image) + 1 : 1, slash ? image : ".");
+		if (!realpath(directory, resolved))
+			return false; /* refused with a better reason when it is opened */
+	}
+	return !strncmp(resolved, mountpoint, length) && (!resolved[length] || resolved[length] == '/');
+}
+
 static int run(struct rp_mount_options *options, const char *mountpoint)
 {
 	char message[512];
@@ -104,6 +119,8 @@ static int run(struct rp_mount_options *options, const char *mountpoint)
 	if (!options->mountpoint)
 		return rp_fail(RP_EXIT_FAILED, "%s: %s", mountpoint, errno == ENOTCONN ?
 		               "a FUSE mount whose server is gone; unmount it first (umount -l)" : strerror(errno));
+	if (options->keep.image && image_is_covered(options->keep.image, options->mountpoint))
+		return rp_fail(RP_EXIT_FAILED, "%s: an image cannot be inside the mount that it saves", options->keep.image);
 	error = descriptors_open();
 	if (error)
 		return rp_fail(RP_EXIT_FAILED, "%s", strerror(-error));
