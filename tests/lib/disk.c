@@ -400,6 +400,9 @@ static ssize_t io_read(void *context, void *handle, void *to, size_t size, uint6
 	return (ssize_t)size;
 }
 
+/* Files are kept whole in memory: a hostile image that says it ends far out meets a file system with a limit. */
+#define FILE_MAX (UINT64_C(256) << 20)
+
 static ssize_t io_write(void *context, void *handle, const void *from, size_t size, uint64_t offset)
 {
 	struct disk *disk = context;
@@ -413,6 +416,8 @@ static ssize_t io_write(void *context, void *handle, const void *from, size_t si
 		size = random_below(&disk->random, size + 1);
 	else if (error)
 		size = 0;
+	else if (offset > FILE_MAX - size)
+		error = -EFBIG, size = 0;
 	else
 		size = shortened(disk, size);
 	if (size) {
