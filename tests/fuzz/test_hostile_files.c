@@ -8,7 +8,7 @@
  * test-timeout: 240
  *     --seed N      the first case (1)
  *     --case N      this one alone, in this process
- *     --seconds N   how long (60; RP_FUZZ_SECONDS)
+ *     --seconds N   how long (60, but no more than 1500 cases: the same ones everywhere; RP_FUZZ_SECONDS)
  *     --file F      an image that was kept, with the seed of --seed
  */
 #include <errno.h>
@@ -256,8 +256,8 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = { { "seed", 1, NULL, 's' }, { "case", 1, NULL, 'c' }, { "seconds", 1, NULL, 't' },
 		                                 { "file", 1, NULL, 'f' }, { NULL, 0, NULL, 0 } };
-	uint64_t first = number_from_environment("RP_FUZZ_SEED", 1), seconds = number_from_environment("RP_FUZZ_SECONDS", 60);
-	uint64_t number = first, one = 0, until;
+	uint64_t first = number_from_environment("RP_FUZZ_SEED", 1), seconds = number_from_environment("RP_FUZZ_SECONDS", 0);
+	uint64_t number = first, one = 0, until, last;
 	const char *kept = NULL;
 	int option;
 
@@ -279,10 +279,11 @@ int main(int argc, char **argv)
 	}
 	for (unsigned i = 0; i < SAMPLE_COUNT; i++)
 		sample_make(i, &samples[i]);
-	until = seconds_now() + seconds;
+	last = seconds ? UINT64_MAX : first + 1500;
+	until = seconds_now() + (seconds ? seconds : 60);
 	if (one)
 		case_run(one);
-	for (; !one && seconds_now() < until; number = shared->number + 1)
+	for (; !one && number < last && seconds_now() < until; number = shared->number + 1)
 		child_run(number, until);
 	printf("seeds %llu to %llu: %llu cases, %llu runs of fsck.rampool and dump.rampool\n", (unsigned long long)first,
 	       (unsigned long long)(one ? one : number - 1), (unsigned long long)(one ? 1 : number - first),
