@@ -216,7 +216,6 @@ struct rp_pool {
 	atomic_uint commits;              /* commits under way: what they freeze comes back, so overdraft is allowed */
 	_Atomic uint64_t unread;          /* pages not yet read in, as far as known; the image's business */
 	_Atomic uint64_t addressed;       /* used frames that have an image address */
-	_Atomic uint64_t changes;         /* counts up with each first change after an epoch: rp_image_is_changed() */
 
 	/* the reclaimer */
 	pthread_t reclaimer;
