@@ -76,15 +76,17 @@ static int plugin_after_fork(void)
 		goto fail;
 	error = rp_plugin_disk_make(rp_plugin.keep, message);
 	if (!error && rp_plugin.socket)
-		error = rp_control_start(rp_plugin.keep, rp_plugin.socket, &rp_plugin.control, message);
+		error = rp_control_open(rp_plugin.keep, rp_plugin.socket, false, &rp_plugin.control, message);
+	if (!error && rp_plugin.control)
+		error = rp_control_serve(rp_plugin.control, message);
 	if (!error) {
 		error = rp_ending_start();
 		if (!error)
 			return 0;
 		snprintf(message, sizeof(message), "no thread: %s", strerror(-error));
-		if (rp_plugin.control)
-			rp_control_stop(rp_plugin.control);
 	}
+	if (rp_plugin.control)
+		rp_control_stop(rp_plugin.control);
 	rp_keep_stop(rp_plugin.keep, NULL);
 fail:
 	rp_plugin.keep = NULL;

@@ -7,6 +7,7 @@
 #ifndef RAMPOOL_KEEP_H
 #define RAMPOOL_KEEP_H
 
+#include <errno.h>
 #include <stdio.h>
 #include <rampool/fs.h>
 #include <rampool/image.h>
@@ -101,12 +102,23 @@ int rp_keep_stop(struct rp_keep *keep, char message[512]);
  * (failed). Verbs: status, snapshot NAME, snapshots, rollback NAME [force], delete NAME, rename NAME TO, diff A [B],
  * save, save-as FILE [force], compact, check, flush-done, stop, resize SIZE. */
 struct rp_control;
-int rp_control_start(struct rp_keep *keep, const char *path, struct rp_control **out, char message[512]);
-void rp_control_stop(struct rp_control *control);  /* removes the socket; waits for verbs under way */
+/* Makes the socket; whoever connects waits for rp_control_serve(). Refused, with a line in message: a name that is
+ * taken (-EEXIST; -EADDRINUSE: by a server that answers, unless `replace`), a directory that others may change
+ * (-EPERM). What a server that is gone left behind is replaced. */
+int rp_control_open(struct rp_keep *keep, const char *path, bool replace, struct rp_control **out, char message[512]);
+int rp_control_serve(struct rp_control *control, char message[512]);
+/* Removes the socket; waits for verbs under way. Served or not. */
+void rp_control_stop(struct rp_control *control);
 
 /* Where the socket of a mount lives: /run/rampool/ (root) or $XDG_RUNTIME_DIR/rampool/, named after the mount's device
- * number ("0:57.sock"). */
+ * number ("0:57.sock"). It is there before the mount answers its first request. */
 int rp_control_path(dev_t device, char to[4096]);
+
+/* Is this errno what calls into a FUSE mount get when its server is gone? The first may be aborted. */
+static inline bool rp_mount_is_dead(int error)
+{
+	return error == ENOTCONN || error == ECONNABORTED;
+}
 
 /* Client: send one request, print "=" lines to out, draw progress when `progress` (a terminal bar on stderr), return 0
  * or -errno with the text in message. target: a mount point (or a path inside it) or a socket. */

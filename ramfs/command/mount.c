@@ -117,7 +117,7 @@ static int run(struct rp_mount_options *options, const char *mountpoint)
 	/* The server changes its directory: whoever names a file means it from here. */
 	options->mountpoint = realpath(mountpoint, NULL);
 	if (!options->mountpoint)
-		return rp_fail(RP_EXIT_FAILED, "%s: %s", mountpoint, errno == ENOTCONN ?
+		return rp_fail(RP_EXIT_FAILED, "%s: %s", mountpoint, rp_mount_is_dead(errno) ?
 		               "a FUSE mount whose server is gone; unmount it first (umount -l)" : strerror(errno));
 	if (options->keep.image && image_is_covered(options->keep.image, options->mountpoint))
 		return rp_fail(RP_EXIT_FAILED, "%s: an image cannot be inside the mount that it saves", options->keep.image);

@@ -95,7 +95,7 @@ static bool is_dead(const char *mountpoint)
 {
 	struct statfs st;
 
-	return statfs(mountpoint, &st) != 0 && errno == ENOTCONN;
+	return statfs(mountpoint, &st) != 0 && rp_mount_is_dead(errno);
 }
 
 static int unmount(const char *mountpoint, bool lazy)

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 #include "internal.h"
 
@@ -33,31 +34,39 @@ int rp_control_path(dev_t device, char to[4096])
 	return path_for(geteuid(), getenv("XDG_RUNTIME_DIR"), device, to);
 }
 
-/* The user a mount belongs to, from its options. */
-static int mount_owner(dev_t device, uid_t *owner)
+/* The kernel's line about a mount, malloc'd; NULL: it has none. */
+static char *mount_line(dev_t device)
 {
-	char *line = NULL, *field;
 	unsigned major_number, minor_number;
-	unsigned long uid;
-	int error = -ENOENT;
+	char *line = NULL;
+	bool found = false;
 	size_t size = 0;
 	FILE *file;
 
 	file = fopen("/proc/self/mountinfo", "re");
 	if (!file)
-		return -errno;
-	while (error && getline(&line, &size, file) > 0) {
-		if (sscanf(line, "%*u %*u %u:%u", &major_number, &minor_number) != 2 ||
-		    makedev(major_number, minor_number) != device)
-			continue;
-		field = strstr(line, "user_id=");
-		if (field && sscanf(field, "user_id=%lu", &uid) == 1) {
-			*owner = (uid_t)uid;
-			error = 0;
-		}
+		return NULL;
+	while (!found && getline(&line, &size, file) > 0)
+		found = sscanf(line, "%*u %*u %u:%u", &major_number, &minor_number) == 2 &&
+			makedev(major_number, minor_number) == device;
+	fclose(file);
+	if (!found)
+		free(line);
+	return found ? line : NULL;
+}
+
+/* The user a mount belongs to, from its options. */
+static int mount_owner(dev_t device, uid_t *owner)
+{
+	char *line = mount_line(device), *field = line ? strstr(line, "user_id=") : NULL;
+	unsigned long uid;
+	int error = -ENOENT;
+
+	if (field && sscanf(field, "user_id=%lu", &uid) == 1) {
+		*owner = (uid_t)uid;
+		error = 0;
 	}
 	free(line);
-	fclose(file);
 	return error;
 }
 
@@ -234,17 +243,45 @@ static int answer_receive(int fd, FILE *out, bool progress, char *message)
 	return error;
 }
 
+static int target_connect(const char *target, char *message)
+{
+	char path[4096];
+	int error = target_socket(target, path, message);
+
+	return error ? error : socket_connect(path, message);
+}
+
+/* A mount of ours whose socket is not there is just starting, or dead. The first request that it answers says which: the
+ * socket is made before. */
+static int mount_await(const char *target, char *message)
+{
+	struct statx stx;
+	struct statfs fs;
+	char *line;
+	bool ours;
+
+	if (statx(AT_FDCWD, target, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE, &stx) || S_ISSOCK(stx.stx_mode))
+		return -ENOENT;
+	line = mount_line(makedev(stx.stx_dev_major, stx.stx_dev_minor));
+	ours = line && strstr(line, " - fuse.rampool ");
+	free(line);
+	if (!ours)
+		return -ENOENT;
+	if (!statfs(target, &fs))
+		return 0;
+	return rp_message(message, -errno, "%s: %s", target, rp_mount_is_dead(errno) ?
+	                  "the server of this mount has ended (rampool umount takes the mount away)" : strerror(errno));
+}
+
 int rp_control_call(const char *target, const char *const *words, size_t count, FILE *out, bool progress,
                     char message[512])
 {
-	char path[4096];
 	int fd, error;
 
 	message[0] = 0;
-	error = target_socket(target, path, message);
-	if (error)
-		return error;
-	fd = socket_connect(path, message);
+	fd = target_connect(target, message);
+	if ((fd == -ENOENT || fd == -ECONNREFUSED) && !mount_await(target, message))
+		fd = target_connect(target, message);
 	if (fd < 0)
 		return fd;
 	error = request_send(fd, words, count, message);

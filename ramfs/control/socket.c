@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -39,7 +40,9 @@ struct rp_control {
 	int listener, stop_event;
 	dev_t device; /* of the socket's name, so that no other's is removed */
 	ino_t inode;
-	pthread_t thread;
+	pthread_t thread; /* when serving */
+	bool serving;
+	bool replace; /* the name is ours whoever has it: the directory is private, and its lock guards the name */
 	/* guarded by lock */
 	pthread_mutex_t lock;
 	struct connection *first;
@@ -242,7 +245,7 @@ static void *accept_run(void *context)
 
 /* The directory is made when it is missing. One that a stranger owns or anyone may change is refused: whoever can put
  * another socket in our place could answer for us. */
-static int directory_open(const char *path, char *message)
+static int directory_open(const char *path, bool lock, char *message)
 {
 	char directory[4096];
 	const char *slash = strrchr(path, '/');
@@ -257,7 +260,7 @@ static int directory_open(const char *path, char *message)
 		snprintf(directory, sizeof(directory), "%.*s", slash == path ? 1 : (int)(slash - path), path);
 	if (mkdir(directory, 0700) && errno != EEXIST)
 		return rp_message(message, -errno, "%s: %s", directory, strerror(errno));
-	fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	fd = open(directory, (lock ? O_RDONLY : O_PATH) | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st)) {
 		error = rp_message(message, -errno, "%s: %s", directory, strerror(errno));
 		if (fd >= 0)
@@ -269,6 +272,8 @@ static int directory_open(const char *path, char *message)
 		return rp_message(message, -EPERM,
 		                  "%s: others may change this directory: no place for a control socket", directory);
 	}
+	if (lock)
+		flock(fd, LOCK_EX);
 	return fd;
 }
 
@@ -288,8 +293,8 @@ static int address_make(int directory, const char *path, struct sockaddr_un *add
 	return (size_t)length < sizeof(address->sun_path) ? 0 : -ENAMETOOLONG;
 }
 
-/* Remove what a server that is gone left behind; nothing else. */
-static int stale_remove(const struct sockaddr_un *address, const char *path, char *message)
+/* Remove what a server that is gone left behind, or one that still answers when `replace`; nothing else. */
+static int stale_remove(const struct sockaddr_un *address, const char *path, bool replace, char *message)
 {
 	struct stat st;
 	int fd, error;
@@ -303,7 +308,7 @@ static int stale_remove(const struct sockaddr_un *address, const char *path, cha
 		return rp_message(message, -errno, "control socket: %s", strerror(errno));
 	error = connect(fd, (const struct sockaddr *)address, sizeof(*address)) ? errno : 0;
 	close(fd);
-	if (error != ECONNREFUSED)
+	if (error != ECONNREFUSED && !replace)
 		return rp_message(message, -EADDRINUSE, "%s: another program answers there", path);
 	if (unlink(address->sun_path) && errno != ENOENT)
 		return rp_message(message, -errno, "%s: %s", path, strerror(errno));
@@ -336,14 +341,14 @@ static int listener_open(struct rp_control *control, char *message)
 	struct sockaddr_un address;
 	int directory, error;
 
-	directory = directory_open(control->path, message);
+	directory = directory_open(control->path, control->replace, message);
 	if (directory < 0)
 		return directory;
 	error = address_make(directory, control->path, &address);
 	if (error)
 		rp_message(message, error, "control socket: the name is too long");
 	if (!error)
-		error = stale_remove(&address, control->path, message);
+		error = stale_remove(&address, control->path, control->replace, message);
 	if (!error)
 		error = listener_bind(control, &address, message);
 	close(directory);
@@ -354,10 +359,14 @@ static int listener_open(struct rp_control *control, char *message)
 
 static void name_remove(struct rp_control *control)
 {
+	char ignored[RP_MESSAGE_SIZE];
+	int directory = control->replace ? directory_open(control->path, true, ignored) : -1;
 	struct stat st;
 
 	if (!lstat(control->path, &st) && st.st_dev == control->device && st.st_ino == control->inode)
 		unlink(control->path);
+	if (directory >= 0)
+		close(directory);
 }
 
 static void control_free(struct rp_control *control)
@@ -387,7 +396,7 @@ static char *path_absolute(const char *path)
 	return whole;
 }
 
-int rp_control_start(struct rp_keep *keep, const char *path, struct rp_control **out, char message[512])
+int rp_control_open(struct rp_keep *keep, const char *path, bool replace, struct rp_control **out, char message[512])
 {
 	struct rp_control *control = calloc(1, sizeof(*control));
 	int error;
@@ -395,6 +404,7 @@ int rp_control_start(struct rp_keep *keep, const char *path, struct rp_control *
 	if (!control)
 		return rp_message(message, -ENOMEM, "no memory");
 	control->keep = keep;
+	control->replace = replace;
 	control->listener = -1;
 	pthread_mutex_init(&control->lock, NULL);
 	control->path = path_absolute(path);
@@ -403,16 +413,21 @@ int rp_control_start(struct rp_keep *keep, const char *path, struct rp_control *
 		error = rp_message(message, -ENOMEM, "control socket: %s", strerror(errno));
 	else
 		error = listener_open(control, message);
-	if (!error) {
-		error = rp_thread_start(&control->thread, NULL, accept_run, control);
-		if (error)
-			rp_message(message, error, "control socket: no thread: %s", strerror(-error));
-	}
 	if (error) {
 		control_free(control);
 		return error;
 	}
 	*out = control;
+	return 0;
+}
+
+int rp_control_serve(struct rp_control *control, char message[512])
+{
+	int error = rp_thread_start(&control->thread, NULL, accept_run, control);
+
+	if (error)
+		return rp_message(message, error, "control socket: no thread: %s", strerror(-error));
+	control->serving = true;
 	return 0;
 }
 
@@ -427,7 +442,8 @@ void rp_control_stop(struct rp_control *control)
 			shutdown(connection->fd, SHUT_RD);
 	pthread_mutex_unlock(&control->lock);
 	eventfd_write(control->stop_event, 1);
-	pthread_join(control->thread, NULL);
+	if (control->serving)
+		pthread_join(control->thread, NULL);
 	connections_reap(control, true);
 	control_free(control);
 }

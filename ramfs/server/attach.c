@@ -63,7 +63,7 @@ static int path_error(const char *path, int error, char message[512])
 {
 	const char *why = strerror(-error);
 
-	if (error == -ENOTCONN)
+	if (rp_mount_is_dead(-error))
 		why = "a FUSE mount whose server is gone; unmount it first (umount -l)";
 	snprintf(message, 512, "%s: %s", path, why);
 	return error;

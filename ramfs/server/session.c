@@ -1,8 +1,9 @@
 /* session.c: the life of a mount: start, serve, end, save.
  *
- * Order of starting: keeper (pool, image), mount, session, workers, loop. When the kernel's first request has been
- * answered, the ready thread makes sure that the mount answers, sets the kernel's knobs, starts helpers and the control
- * socket, and tells the parent. Order of ending: the mount goes (umount by somebody, or a signal), the loop ends,
+ * Order of starting: keeper (pool, image), mount, session, control socket, workers, loop. When the kernel's first
+ * request has been answered, the ready thread makes sure that the mount answers, sets the kernel's knobs, starts
+ * helpers, lets the control socket answer and tells the parent. So whoever got an answer from the mount finds the
+ * socket. Order of ending: the mount goes (umount by somebody, or a signal), the loop ends,
  * control socket, workers and helpers stop, the keeper saves. The exit status says whether the save worked.
  */
 #include <errno.h>
@@ -99,37 +100,42 @@ static void op_init(void *context, struct fuse_conn_info *conn)
 #define STATX_MNT_ID_UNIQUE 0x4000u
 #endif
 
-static int mount_identity(const char *mountpoint, dev_t *device, uint64_t *mount_id)
+/* The kernel knows this without asking us, who do not answer yet. */
+static int mount_identity(struct rp_server *server)
 {
-	struct statfs fs;
 	struct statx stx;
 
-	/* A request that must reach the server: the first proof that it answers. */
-	if (statfs(mountpoint, &fs) || statx(AT_FDCWD, mountpoint, AT_STATX_DONT_SYNC, STATX_MNT_ID_UNIQUE, &stx))
+	if (statx(AT_FDCWD, server->options->mountpoint, AT_STATX_DONT_SYNC, STATX_MNT_ID_UNIQUE, &stx))
 		return -errno;
-	*device = makedev(stx.stx_dev_major, stx.stx_dev_minor);
-	*mount_id = stx.stx_mask & STATX_MNT_ID_UNIQUE ? stx.stx_mnt_id : 0;
+	server->device = makedev(stx.stx_dev_major, stx.stx_dev_minor);
+	server->mount_id = stx.stx_mask & STATX_MNT_ID_UNIQUE ? stx.stx_mnt_id : 0;
 	return 0;
 }
 
-static int control_start(struct rp_server *server, char message[512])
+/* The device number is this mount's: a socket of that name is left from an earlier one, whose server may be saving. */
+static int control_open(struct rp_server *server, char message[512])
 {
 	char path[4096];
-	int error = rp_control_path(server->device, path);
+	int error = mount_identity(server);
 
+	if (!error)
+		error = rp_control_path(server->device, path);
 	if (error) {
 		snprintf(message, 512, "no place for the control socket: %s", strerror(-error));
 		return error;
 	}
-	return rp_control_start(server->keep, path, &server->control, message);
+	return rp_control_open(server->keep, path, true, &server->control, message);
 }
 
 static int make_ready(struct rp_server *server, char message[512])
 {
+	struct statfs fs;
 	char path[4096];
-	int error = mount_identity(server->options->mountpoint, &server->device, &server->mount_id);
+	int error;
 
-	if (error) {
+	/* A request that must reach the server: the first proof that it answers. */
+	if (statfs(server->options->mountpoint, &fs)) {
+		error = -errno;
 		snprintf(message, 512, "%s: does not answer: %s", server->options->mountpoint, strerror(-error));
 		return error;
 	}
@@ -144,7 +150,7 @@ static int make_ready(struct rp_server *server, char message[512])
 	}
 	/* From here on flushes are possible, and the control socket may ask for them. */
 	atomic_store(&server->is_ready, true);
-	return control_start(server, message);
+	return rp_control_serve(server->control, message);
 }
 
 static void *ready_thread(void *context)
@@ -400,6 +406,9 @@ static int session_run(struct rp_server *server, char message[512])
 	error = session_start(server, fd, message);
 	if (error)
 		goto out_detach;
+	error = control_open(server, message);
+	if (error)
+		goto out_session;
 	error = rp_later_start(server);
 	if (!error)
 		error = -pthread_create(&server->ready_thread, NULL, ready_thread, server);

@@ -434,7 +434,8 @@ int main(void)
 	EXPECT(mkdtemp(directory));
 	snprintf(path, sizeof(path), "%s/socket", directory);
 	EXPECT_OK(rp_keep_start(&options, NULL, &keep, message), message);
-	EXPECT_OK(rp_control_start(keep, path, &control, message), message);
+	EXPECT_OK(rp_control_open(keep, path, false, &control, message), message);
+	EXPECT_OK(rp_control_serve(control, message), message);
 	for (round = 0; round < 60; round++) {
 		change_some(rp_keep_fs(keep), round % 3 ? 8 : 40);
 		EXPECT_EQUAL(rp_snapshot_create(rp_keep_pool(keep), "a"), 0);

@@ -246,11 +246,11 @@ static void names_taken(struct rp_keep *keep)
 	FILE *file;
 	int fd;
 
-	EXPECT_EQUAL(rp_control_start(keep, path, &control, message), -EADDRINUSE);
+	EXPECT_EQUAL(rp_control_open(keep, path, false, &control, message), -EADDRINUSE);
 	snprintf(other, sizeof(other), "%s/file", directory);
 	file = fopen(other, "w");
 	EXPECT(file && !fclose(file));
-	EXPECT_EQUAL(rp_control_start(keep, other, &control, message), -EEXIST);
+	EXPECT_EQUAL(rp_control_open(keep, other, false, &control, message), -EEXIST);
 	EXPECT(!access(other, F_OK));
 
 	snprintf(other, sizeof(other), "%s/stale", directory);
@@ -258,16 +258,16 @@ static void names_taken(struct rp_keep *keep)
 	strcpy(address.sun_path, other);
 	EXPECT(fd >= 0 && !bind(fd, (struct sockaddr *)&address, sizeof(address)));
 	close(fd);
-	EXPECT_OK(rp_control_start(keep, other, &control, message), message);
+	EXPECT_OK(rp_control_open(keep, other, false, &control, message), message);
 	rp_control_stop(control);
 	EXPECT(access(other, F_OK) && errno == ENOENT);
 
 	snprintf(other, sizeof(other), "%s/none/none/socket", directory);
-	EXPECT_EQUAL(rp_control_start(keep, other, &control, message), -ENOENT);
+	EXPECT_EQUAL(rp_control_open(keep, other, false, &control, message), -ENOENT);
 	snprintf(other, sizeof(other), "%s/open", directory);
 	EXPECT(!mkdir(other, 0700) && !chmod(other, 0777));
 	strcat(other, "/socket");
-	EXPECT_EQUAL(rp_control_start(keep, other, &control, message), -EPERM);
+	EXPECT_EQUAL(rp_control_open(keep, other, false, &control, message), -EPERM);
 }
 
 /* A name longer than an address has room for. */
@@ -282,7 +282,8 @@ static void long_name(struct rp_keep *keep)
 	snprintf(other, sizeof(other), "%s/%0150d", directory, 7);
 	EXPECT_EQUAL(mkdir(other, 0700), 0);
 	strcat(other, "/socket");
-	EXPECT_OK(rp_control_start(keep, other, &control, message), message);
+	EXPECT_OK(rp_control_open(keep, other, false, &control, message), message);
+	EXPECT_OK(rp_control_serve(control, message), message);
 	EXPECT_OK(rp_control_call(other, words, 1, out, false, message), message);
 	rp_control_stop(control);
 	EXPECT(access(other, F_OK) && errno == ENOENT);
@@ -351,7 +352,8 @@ int main(void)
 	snprintf(path, sizeof(path), "%s/socket", directory);
 	EXPECT_OK(rp_keep_start(&options, NULL, &keep, message), message);
 	before = descriptors();
-	EXPECT_OK(rp_control_start(keep, path, &control, message), message);
+	EXPECT_OK(rp_control_open(keep, path, false, &control, message), message);
+	EXPECT_OK(rp_control_serve(control, message), message);
 
 	expect_well();
 	wrong_requests(&seed);
