@@ -84,8 +84,8 @@ class Tools:
 
 
 class Group:
-    systems = ("tmpfs", "rampool", "memfs_ll", "disk")
-    once = ("disk",)                    # systems measured in one round only: for scale, or slow
+    systems = ("tmpfs", "rampool", "memfs_ll", "passthrough", "brd", "zram", "disk")
+    once = ("brd", "zram", "disk")      # systems measured in one round only: for scale, or slow
     repeated = True                     # rounds, with one before that does not count
 
     def __init__(self, tools, scale):
@@ -119,7 +119,7 @@ class InFolder(Group):
 
 
 class Stream(InFolder):
-    once = ("disk", "memfs_ll")
+    once = (*Group.once, "memfs_ll", "passthrough")
 
     def work(self, folder, system):
         # libfuse's example does not survive a shared mapping.
@@ -128,7 +128,8 @@ class Stream(InFolder):
 
 
 class Names(InFolder):
-    systems = ("tmpfs", "rampool", "memfs_ll", "rampool-noxattr", "rampool-writethrough", "rampool-classic", "disk")
+    systems = ("tmpfs", "rampool", "memfs_ll", "passthrough", "rampool-noxattr", "rampool-writethrough",
+               "rampool-classic", "brd", "zram", "disk")
 
     def work(self, folder, system):
         return parse(run([self.tools.files, "names", folder, str(self.scale.names)], LIMIT))
@@ -157,7 +158,8 @@ class Listing(Group):
 
 
 class Tree(InFolder):
-    systems = ("tmpfs", "rampool", "rampool-writethrough", "disk")
+    systems = ("tmpfs", "rampool", "rampool-writethrough", "passthrough", "brd", "zram", "disk")
+    once = (*Group.once, "passthrough")
 
     def work(self, folder, system):
         archive = self.tools.tree_archive(self.scale.tree_files)
@@ -189,7 +191,8 @@ class Build(InFolder):
 
 
 class Inserts(InFolder):
-    systems = ("tmpfs", "rampool", "rampool-writethrough", "disk")
+    systems = ("tmpfs", "rampool", "rampool-writethrough", "passthrough", "brd", "zram", "disk")
+    once = (*Group.once, "passthrough")
 
     def work(self, folder, system):
         return parse(run(["/usr/bin/python3", self.tools.inserts, folder, str(self.scale.sqlite)], LIMIT))
@@ -346,9 +349,10 @@ class Snapshots(Group):
 
 
 class Image(Group):
-    """Saving and opening, on mounts of its own whose image lies on the disk."""
+    """Saving and opening, on mounts of its own whose image lies on the disk; on the disk: cp of as much, and fsync."""
 
-    systems = ("rampool",)
+    systems = ("rampool", "disk")
+    once = ()
     repeated = False
 
     def _mount(self, image, name):
@@ -379,7 +383,18 @@ class Image(Group):
         finally:
             mount.stop()
 
+    def _copy(self, folder, mib):
+        source, target = (os.path.join(folder, name) for name in ("source", "target"))
+        self._fill(source, mib)
+        run(["sync", source], LIMIT)
+        seconds = timed(["sh", "-c", 'cp "$1" "$2" && sync "$2"', "sh", source, target])
+        os.unlink(source)
+        os.unlink(target)
+        return {"save_all": (mib / seconds, "MiB/s")}
+
     def run(self, system):
+        if system.name == "disk":
+            return self._copy(system.path, self.scale.image_mib)
         found = {}
         for label, mib in (("small", 4), ("large", self.scale.image_mib)):
             image = os.path.join(self.tools.place, label + ".rampool")

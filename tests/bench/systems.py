@@ -144,7 +144,8 @@ class Files:
 class Tmpfs(Files):
     name = "tmpfs"
 
-    def __init__(self, place, size):
+    def __init__(self, place, size, name="tmpfs"):
+        self.name = name
         super().__init__(place)
         self.size = size
 
@@ -228,26 +229,125 @@ class Rampool(Fuse):
                 f"arena {status.get('arena')}; {super().state()}; options {self.options or 'none'}")
 
 
-class Memfs(Fuse):
-    """libfuse's own in-memory example."""
-
-    name = "memfs_ll"
+class Example(Fuse):
+    """One of libfuse's own examples: a program that was built from its source."""
 
     def __init__(self, place, program):
         super().__init__(place)
         self.program, self.server = program, None
 
+    def options(self):
+        return []
+
     def start(self):
         super().start()
         if not self.program:
             raise Missing("libfuse's examples are not there")
-        self.server = Server([self.program, "-f", self.place], self.place + ".log")
+        self.server = Server([self.program, "-f", *self.options(), self.place], self.place + ".log")
         self.server.wait_until(self._mounted, self.name)
 
     def stop(self):
         self._unmount()
         if self.server:
             self.server.stop()
+
+
+class Memfs(Example):
+    """The one that keeps everything in memory."""
+
+    name = "memfs_ll"
+
+
+class Passthrough(Example):
+    """The one that hands everything on to another filesystem: here a tmpfs."""
+
+    name = "passthrough"
+
+    def __init__(self, place, program, size):
+        super().__init__(place, program)
+        self.below = Tmpfs(place, size, self.name + "-below")
+
+    def options(self):
+        return ["-o", f"source={self.below.place},cache=always,writeback,allow_other"]
+
+    def start(self):
+        self.below.start()
+        super().start()
+
+    def stop(self):
+        super().stop()
+        self.below.stop()
+
+
+class OnDevice(Files):
+    """ext4 on one of the kernel's own RAM disks."""
+
+    device = None
+
+    def __init__(self, place, mib):
+        super().__init__(place)
+        self.mib = mib
+
+    def attach(self):
+        """Make self.device, a RAM disk of self.mib MiB."""
+        raise NotImplementedError
+
+    def release(self):
+        raise NotImplementedError
+
+    def start(self):
+        super().start()
+        if os.geteuid() != 0:
+            raise Missing("root only")
+        self.attach()
+        run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,nodiscard", self.device], 120)
+        run(["mount", self.device, self.place], 30)
+
+    def stop(self):
+        self._unmount()
+        if self.device:
+            self.release()
+            self.device = None
+
+    def state(self):
+        return f"ext4 on {self.device}"
+
+
+class Brd(OnDevice):
+    name = "brd"
+
+    def attach(self):
+        if os.path.exists("/dev/ram0"):
+            raise Missing("/dev/ram0 is there already and may be in use")
+        if not quietly("modprobe", "brd", "rd_nr=1", f"rd_size={self.mib << 10}"):
+            raise Missing("this kernel has no brd")
+        self.device = "/dev/ram0"
+
+    def release(self):
+        quietly("modprobe", "-r", "brd")
+
+
+class Zram(OnDevice):
+    name = "zram"
+
+    def attach(self):
+        quietly("modprobe", "zram")
+        number = read_text("/sys/class/zram-control/hot_add")
+        if not number:
+            raise Missing("this kernel has no zram")
+        self.device = "/dev/zram" + number
+        with open(f"/sys/block/zram{number}/disksize", "w") as f:
+            f.write(f"{self.mib}M")
+
+    def release(self):
+        number = self.device.removeprefix("/dev/zram")
+        for path in (f"/sys/block/zram{number}/reset", "/sys/class/zram-control/hot_remove"):
+            with contextlib.suppress(OSError), open(path, "w") as f:
+                f.write("1" if path.endswith("reset") else number)
+
+    def state(self):
+        number = os.path.basename(self.device)
+        return super().state() + ", " + read_text(f"/sys/block/{number}/comp_algorithm")
 
 
 class Nbd:
