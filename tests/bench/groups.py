@@ -3,6 +3,7 @@
 A group says on which systems it runs and how often. Whatever it made on a system it removes there.
 """
 import os
+import random
 import shutil
 import tempfile
 import time
@@ -42,7 +43,7 @@ class Scale:
         self.large_mib = 512 if quick else 4096
         self.inside_names = 100000 if quick else 1000000
         self.snapshot_mib = 128 if quick else 1024
-        self.image_mib = 128 if quick else 1024
+        self.image_mib = 128 if quick else 4096
         self.tree_files = 1500 if quick else 8000
 
 
@@ -356,7 +357,7 @@ class Image(Group):
     repeated = False
 
     def _mount(self, image, name):
-        mount = Rampool(self.tools.place, self.tools.rampool, "4G", name=name, options=f"image={image}")
+        mount = Rampool(self.tools.place, self.tools.rampool, "5G", name=name, options=f"image={image}")
         return mount
 
     def _fill(self, path, mib):
@@ -364,22 +365,42 @@ class Image(Group):
             for _ in range(mib):
                 f.write(source.read(1 << 20))
 
+    def _change(self, path, mib):
+        """Pages here and there, one in a hundred. Returns how many."""
+        pages = random.Random(mib).sample(range(mib * 256), mib * 256 // 100)
+        with open(path, "r+b", buffering=0) as f:
+            for page in pages:
+                f.seek(page * 4096)
+                f.write(os.urandom(4096))
+            os.fsync(f.fileno())
+        return len(pages)
+
     def _save(self, mount, mib, found):
-        self._fill(os.path.join(mount.path, "data"), mib)
+        data = os.path.join(mount.path, "data")
+        self._fill(data, mib)
         seconds = timed([self.tools.rampool, "save", mount.path])
         if found is None:
             return
+        full = mount.number("written by commits")
         found["save_all"] = (mib / seconds, "MiB/s")
-        self._fill(os.path.join(mount.path, "little"), 1)
+        found["save_all_written"] = (full / (mib << 20) * 100, "%")
+        run([self.tools.rampool, "snapshot", mount.path, "bench"], LIMIT)
+        before = mount.number("used")
+        pages = self._change(data, mib)
+        found["snapshot_memory"] = ((mount.number("used") - before) / (pages * 4096) * 100, "%")
         found["save_little"] = (timed([self.tools.rampool, "save", mount.path]) * 1e3, "ms")
+        found["save_little_written"] = ((mount.number("written by commits") - full) / full * 100, "%")
 
-    def _open(self, mount):
+    def _open(self, mount, label, found):
         start = time.monotonic()
         mount.start()
         try:
-            with open(os.path.join(mount.path, "data"), "rb") as f:
+            with open(os.path.join(mount.path, "data"), "rb", buffering=0) as f:
                 f.read(1)
-            return (time.monotonic() - start) * 1e3, "ms"
+                found["open_" + label] = ((time.monotonic() - start) * 1e3, "ms")
+                while f.read(1 << 20):
+                    pass
+            found["open_read_" + label] = ((time.monotonic() - start) * 1e3, "ms")
         finally:
             mount.stop()
 
@@ -404,6 +425,6 @@ class Image(Group):
                 self._save(mount, mib, found if label == "large" else None)
             finally:
                 mount.stop()
-            found["open_" + label] = self._open(mount)
+            self._open(mount, label, found)
             os.unlink(image)
         return found

@@ -87,6 +87,9 @@ def _exact_rows():
         Row("requests_unpack", "unpack a source tree, a file"),
         Row("memory_large", "memory beyond the data, big files", {"": 1.5}),
         Row("bytes_per_file", "memory of an empty file", {"": 400}),
+        Row("snapshot_memory", "memory a snapshot holds, of 1 % of pages changed after it"),
+        Row("save_all_written", "written by a full save, of the data"),
+        Row("save_little_written", "written after 1 % of pages changed, of a full save"),
     ]
 
 
@@ -95,9 +98,11 @@ def _alone_rows():
             Row("write_before_snapshot", "pool write 1 MiB, before a snapshot"),
             Row("write_after_snapshot", "pool write 1 MiB, first after a snapshot"),
             Row("snapshot_command", "rampool snapshot, the whole command"),
-            Row("save_all", "rampool save, everything"), Row("save_little", "rampool save, 1 MiB changed"),
-            Row("open_small", "mount an image, first byte read, small"),
-            Row("open_large", "mount an image, first byte read, large")]
+            Row("save_all", "rampool save, everything"), Row("save_little", "rampool save, 1 % changed, here and there"),
+            Row("open_small", "mount an image of 4 MiB, first byte read"),
+            Row("open_read_small", "mount an image of 4 MiB, all read"),
+            Row("open_large", "mount a large image, first byte read"),
+            Row("open_read_large", "mount a large image, all read")]
     for n in (1000, 10000, 100000, 1000000):
         rows += [Row(f"insert_{n}", f"insert, {n} names"), Row(f"lookup_{n}", f"lookup, {n} names")]
     for what in ("fill", "write", "read"):
