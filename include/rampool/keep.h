@@ -114,10 +114,11 @@ void rp_control_stop(struct rp_control *control);
  * number ("0:57.sock"). It is there before the mount answers its first request. */
 int rp_control_path(dev_t device, char to[4096]);
 
-/* Is this errno what calls into a FUSE mount get when its server is gone? The first may be aborted. */
+/* Is this errno what calls into a FUSE mount get when its server is gone? The first may be aborted, or, on its way to the
+ * server through io_uring, be cancelled. */
 static inline bool rp_mount_is_dead(int error)
 {
-	return error == ENOTCONN || error == ECONNABORTED;
+	return error == ENOTCONN || error == ECONNABORTED || error == ECANCELED;
 }
 
 /* Client: send one request, print "=" lines to out, draw progress when `progress` (a terminal bar on stderr), return 0
