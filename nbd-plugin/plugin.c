@@ -105,8 +105,11 @@ static void plugin_cleanup(void)
 		rp_control_stop(rp_plugin.control);
 	rp_plugin.stop_error = rp_keep_stop(rp_plugin.keep, message);
 	rp_plugin.keep = NULL;
-	if (rp_plugin.stop_error)
-		nbdkit_error("%s", message);
+	if (!rp_plugin.stop_error)
+		return;
+	nbdkit_error("%s", message);
+	if (rp_plugin.socket)
+		rp_failure_leave(rp_plugin.socket, message); /* in the background only the system's log has the line above */
 }
 
 /* nbdkit would end with success whatever happened here: a save that failed must be seen in the exit status. */

@@ -18,6 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "ramfs/command/command.h"
+#include "ramfs/command/listen.h"
 #include "ramfs/command/options.h"
 #include "ramfs/command/run.h"
 
@@ -33,6 +34,7 @@ struct serve {
 	char address[256], port[16];    /* of it */
 	char psk[PATH_MAX];             /* absolute; empty: no TLS */
 	char socket[4096], control[4096];
+	struct rp_stage stage;          /* of the socket, in the background */
 	struct rp_arguments options;    /* KEY=VALUE for the plugin */
 	char uri[2 * 3 * PATH_MAX];
 };
@@ -151,23 +153,6 @@ static int psk_prepare(struct serve *serve, const char *path)
 
 /* ---- Does it answer? --------------------------------------------------------------------------------------------- */
 
-static int unix_connect(const char *path)
-{
-	struct sockaddr_un to = { .sun_family = AF_UNIX };
-	int fd, error;
-
-	if (strlen(path) >= sizeof(to.sun_path))
-		return -ENAMETOOLONG;
-	strcpy(to.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && !connect(fd, (struct sockaddr *)&to, sizeof(to)))
-		return fd;
-	error = -errno;
-	if (fd >= 0)
-		close(fd);
-	return error;
-}
-
 static int tcp_connect(const char *address, const char *port)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found, *at;
@@ -190,7 +175,7 @@ static int tcp_connect(const char *address, const char *port)
 
 static int serve_connect(const struct serve *serve)
 {
-	return serve->tcp ? tcp_connect(serve->address, serve->port) : unix_connect(serve->socket);
+	return serve->tcp ? tcp_connect(serve->address, serve->port) : rp_listen_connect(serve->stage.path);
 }
 
 /* nbdkit listens before it is ready, and greets when it is; when it ends instead, the connection does. */
@@ -225,41 +210,6 @@ static int greeting_wait(const struct serve *serve)
 
 /* ---- Starting ---------------------------------------------------------------------------------------------------- */
 
-/* Sockets of a server that was killed stay behind: they go; one that answers does not. */
-static int socket_free(const char *path)
-{
-	struct stat st;
-	int fd;
-
-	if (lstat(path, &st))
-		return errno == ENOENT ? RP_EXIT_OK : rp_fail(RP_EXIT_FAILED, "%s: %s", path, strerror(errno));
-	if (!S_ISSOCK(st.st_mode))
-		return rp_fail(RP_EXIT_FAILED, "%s: there is something else in the socket's place", path);
-	fd = unix_connect(path);
-	if (fd >= 0) {
-		close(fd);
-		return rp_fail(RP_EXIT_FAILED, "%s: something is served there already (-n gives another name)", path);
-	}
-	if (fd != -ECONNREFUSED || unlink(path))
-		return rp_fail(RP_EXIT_FAILED, "%s: %s", path, strerror(fd != -ECONNREFUSED ? -fd : errno));
-	return RP_EXIT_OK;
-}
-
-/* A directory of our own, for the sockets: nobody else may put something in their place. */
-static int directory_make(const char *socket)
-{
-	char path[4096];
-	struct stat st;
-
-	snprintf(path, sizeof(path), "%s", socket);
-	*strrchr(path, '/') = 0;
-	if (mkdir(path, 0700) && errno != EEXIST)
-		return rp_fail(RP_EXIT_FAILED, "%s: %s", path, strerror(errno));
-	if (lstat(path, &st) || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022))
-		return rp_fail(RP_EXIT_FAILED, "%s: others may change this directory: no place for sockets", path);
-	return RP_EXIT_OK;
-}
-
 static int paths_make(struct serve *serve)
 {
 	int error = rp_runtime_path(serve->name, "nbd", serve->socket), status;
@@ -274,11 +224,11 @@ static int paths_make(struct serve *serve)
 		               "not a name: 1 to 64 bytes without '/', not with a '.' first" : strerror(-error));
 	if (!*serve->control)
 		strcpy(serve->control, control);
-	status = directory_make(serve->socket);
+	status = rp_listen_directory(serve->socket);
 	if (status == RP_EXIT_OK && !serve->tcp)
-		status = socket_free(serve->socket);
+		status = rp_listen_free(serve->socket);
 	if (status == RP_EXIT_OK)
-		status = socket_free(serve->control);
+		status = rp_listen_free(serve->control);
 	return status;
 }
 
@@ -324,9 +274,9 @@ static void arguments_make(const struct serve *serve, struct rp_arguments *argum
 		rp_arguments_add(arguments, "%s", serve->address);
 		rp_arguments_add(arguments, "-p");
 		rp_arguments_add(arguments, "%s", serve->port);
-	} else {
+	} else if (!serve->foreground) {
 		rp_arguments_add(arguments, "-U");
-		rp_arguments_add(arguments, "%s", serve->socket);
+		rp_arguments_add(arguments, "%s", serve->stage.path);
 	}
 	if (*serve->psk) {
 		rp_arguments_add(arguments, "--tls=require");
@@ -401,26 +351,51 @@ static int start_fail(int result, char output[RP_OUTPUT_SIZE])
 	return rp_fail(RP_EXIT_FAILED, "%s", *output ? rp_program_line(output) : "nbdkit failed without a word");
 }
 
-static int start(struct serve *serve, char *const arguments[])
+/* The server answers, but its socket cannot have its name: it shall not stay without one. */
+static void server_end(const struct serve *serve)
+{
+	const char *words[] = { "stop" };
+	char message[512];
+	FILE *nowhere = fopen("/dev/null", "we");
+
+	if (!nowhere)
+		return;
+	rp_control_call(serve->control, words, 1, nowhere, false, message);
+	fclose(nowhere);
+}
+
+static int foreground_start(struct serve *serve, char *const arguments[])
+{
+	int status = serve->tcp ? RP_EXIT_OK : rp_listen_inherit(serve->socket), error;
+	char nothing[RP_OUTPUT_SIZE] = "";
+
+	if (status != RP_EXIT_OK)
+		return status;
+	next_print(serve);
+	error = rp_program_become(arguments);
+	if (!serve->tcp)
+		unlink(serve->socket);
+	return start_fail(error, nothing);
+}
+
+static int background_start(struct serve *serve, char *const arguments[])
 {
 	char output[RP_OUTPUT_SIZE];
-	int result;
+	int result = rp_program_run(arguments, output), status = RP_EXIT_OK;
 
-	if (serve->foreground) {
-		next_print(serve);
-		return start_fail(rp_program_become(arguments), strcpy(output, ""));
-	}
-	result = rp_program_run(arguments, output);
 	if (result)
 		return start_fail(result, output);
-	if (!serve->tcp && chmod(serve->socket, 0600))
-		return rp_fail(RP_EXIT_FAILED, "%s: %s", serve->socket, strerror(errno));
 	result = greeting_wait(serve);
 	if (result)
 		return rp_fail(RP_EXIT_FAILED, "nbdkit was started and does not answer: %s; the system's log has its reason",
 		               result == -EPIPE ? "it ended" : strerror(-result));
-	next_print(serve);
-	return RP_EXIT_OK;
+	if (!serve->tcp)
+		status = rp_stage_publish(&serve->stage, serve->socket);
+	if (status == RP_EXIT_OK)
+		next_print(serve);
+	else
+		server_end(serve);
+	return status;
 }
 
 static int serve_run(struct serve *serve, const char *psk)
@@ -430,14 +405,20 @@ static int serve_run(struct serve *serve, const char *psk)
 
 	if (status == RP_EXIT_OK && psk)
 		status = psk_prepare(serve, psk);
+	if (status == RP_EXIT_OK && !serve->foreground && !serve->tcp)
+		status = rp_stage_open(&serve->stage, serve->socket);
 	if (status == RP_EXIT_OK) {
 		arguments_make(serve, &arguments);
 		uri_make(serve);
 		if (serve->tcp && !psk && strcmp(serve->address, "127.0.0.1") != 0 && strcmp(serve->address, "::1") != 0)
 			fprintf(stderr, "rampool: whoever reaches %s can read and write this disk (--psk needs a key)\n",
 			        serve->tcp);
-		status = arguments.error ? rp_fail(RP_EXIT_FAILED, "no memory") : start(serve, arguments.list);
+		if (arguments.error)
+			status = rp_fail(RP_EXIT_FAILED, "no memory");
+		else
+			status = (serve->foreground ? foreground_start : background_start)(serve, arguments.list);
 	}
+	rp_stage_close(&serve->stage);
 	rp_arguments_free(&arguments);
 	return status;
 }

@@ -1,8 +1,8 @@
 /* umount.c: `rampool umount` and `rampool stop`: unmount, or ask nbdkit to end; then wait until the server has ended,
  * because only then the last save is durable.
  *
- * The server is no child of this process: its end is seen through a pidfd, and that a mount's save failed through the
- * word it leaves beside its control socket.
+ * The server is no child of this process: its end is seen through a pidfd, and that its save failed through the word it
+ * leaves beside its control socket.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -44,21 +44,12 @@ static int server_find(const char *mountpoint, const char *key, pid_t *pid, char
 }
 
 /* Print the word a failed save left; true: there is one. */
-static bool save_failed(dev_t device)
+static bool save_failed(const char *socket)
 {
-	char path[4096], line[512] = "";
-	FILE *file;
+	char line[512];
 
-	if (rp_server_failure_path(device, path))
+	if (!rp_failure_take(socket, line))
 		return false;
-	file = fopen(path, "re");
-	if (!file)
-		return false;
-	if (!fgets(line, sizeof(line), file))
-		strcpy(line, "the last save failed");
-	fclose(file);
-	unlink(path);
-	line[strcspn(line, "\n")] = 0;
 	rp_fail(RP_EXIT_FAILED, "%s", line);
 	return true;
 }
@@ -100,7 +91,7 @@ static bool is_dead(const char *mountpoint)
 
 static int unmount(const char *mountpoint, bool lazy)
 {
-	char message[512];
+	char message[512], path[4096];
 	struct statx stx;
 	int pidfd, error;
 	pid_t pid;
@@ -126,7 +117,7 @@ static int unmount(const char *mountpoint, bool lazy)
 	}
 	server_wait(pidfd);
 	close(pidfd);
-	return save_failed(device) ? RP_EXIT_FAILED : RP_EXIT_OK;
+	return !rp_control_path(device, path) && save_failed(path) ? RP_EXIT_FAILED : RP_EXIT_OK;
 }
 
 /* nbdkit leaves its socket behind; it lies beside the control socket that `serve` names. */
@@ -166,6 +157,7 @@ static int stop(const char *target)
 	if (status == RP_EXIT_OK) {
 		server_wait(pidfd);
 		socket_remove(target);
+		status = save_failed(target) ? RP_EXIT_FAILED : RP_EXIT_OK;
 	}
 	close(pidfd);
 	return status;

@@ -417,6 +417,7 @@ int rp_control_open(struct rp_keep *keep, const char *path, bool replace, struct
 		control_free(control);
 		return error;
 	}
+	rp_failure_forget(control->path);
 	*out = control;
 	return 0;
 }

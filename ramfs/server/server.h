@@ -38,7 +38,4 @@ int rp_mount_detach(const char *mountpoint, bool lazy);
  * status. */
 int rp_flush_serve(const char *mountpoint, const char *oom_score_adj);
 
-/* Where a server leaves word when its last save failed: beside the control socket of the device. */
-int rp_server_failure_path(dev_t device, char to[4096]);
-
 #endif

@@ -130,7 +130,6 @@ static int control_open(struct rp_server *server, char message[512])
 static int make_ready(struct rp_server *server, char message[512])
 {
 	struct statfs fs;
-	char path[4096];
 	int error;
 
 	/* A request that must reach the server: the first proof that it answers. */
@@ -139,8 +138,6 @@ static int make_ready(struct rp_server *server, char message[512])
 		snprintf(message, 512, "%s: does not answer: %s", server->options->mountpoint, strerror(-error));
 		return error;
 	}
-	if (!rp_server_failure_path(server->device, path))
-		unlink(path);
 	rp_mount_tune(server->device);
 	server->control_fs = rp_control_fs_open();
 	error = rp_flusher_start(server);
@@ -445,33 +442,14 @@ out_detach:
 	return error;
 }
 
-int rp_server_failure_path(dev_t device, char to[4096])
-{
-	int error = rp_control_path(device, to);
-	size_t length = error ? 0 : strlen(to);
-
-	if (error)
-		return error;
-	if (length + sizeof(".failed") > 4096)
-		return -ENAMETOOLONG;
-	memcpy(to + length, ".failed", sizeof(".failed"));
-	return 0;
-}
-
 /* For `rampool umount`, which waits for this process but cannot see its exit status. */
 static void leave_word(struct rp_server *server, const char *message)
 {
 	char path[4096];
-	FILE *file;
 
 	rp_server_log(server, message);
-	if (!server->device || rp_server_failure_path(server->device, path))
-		return;
-	file = fopen(path, "we");
-	if (!file)
-		return;
-	fprintf(file, "%s\n", message);
-	fclose(file);
+	if (server->device && !rp_control_path(server->device, path))
+		rp_failure_leave(path, message);
 }
 
 static int keep_start(struct rp_server *server, char message[512])
