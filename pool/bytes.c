@@ -88,6 +88,7 @@ static int page_write(struct rp_op *op, const struct rp_map *map, uint64_t offse
 	rp_page page = offset >> RP_PAGE_SHIFT;
 	size_t start = offset & (RP_PAGE_SIZE - 1);
 	bool whole = from && n == RP_PAGE_SIZE;
+	struct rp_spot spot = rp_map_spot(map, page, 0);
 	_Atomic rp_entry *at;
 	rp_entry old;
 	rp_frame f;
@@ -96,7 +97,7 @@ static int page_write(struct rp_op *op, const struct rp_map *map, uint64_t offse
 	do {
 		error = rp_map_peek(op, map, page, &at, &old);
 		if (!error && rp_entry_is_addr(old) && !whole)
-			error = rp_entry_resolve(op, at, &old, map->leaf);
+			error = rp_entry_resolve(op, at, &old, &spot);
 		if (error || (!old && !from))
 			return error;
 		bool ours = rp_entry_is_frame(old) && rp_frame_is_ours(op, rp_entry_frame(old));

@@ -41,6 +41,25 @@ unsigned rp_children_kind(unsigned kind, unsigned leaf, const uint64_t *page, un
 	return height ? RP_KIND_NODE + height - 1 : leaf;
 }
 
+struct rp_spot rp_children_spot(const struct rp_spot *parent, const uint64_t *page, unsigned word)
+{
+	struct rp_spot child = { .object = parent->object };
+
+	child.kind = rp_children_kind(parent->kind, parent->leaf, page, word, &child.leaf);
+	if (parent->kind >= RP_KIND_NODE)
+		child.page = parent->page + ((rp_page)word << RP_NODE_SHIFT * (parent->kind - RP_KIND_NODE));
+	else if (parent->kind == RP_KIND_TABLE)
+		child.object = parent->page * RP_RECORDS_PER_PAGE + word / RECORD_WORDS;
+	return child;
+}
+
+struct rp_spot rp_root_spot(rp_entry root, unsigned leaf)
+{
+	unsigned height = rp_entry_height(root);
+
+	return (struct rp_spot){ .kind = height ? RP_KIND_NODE + height - 1 : leaf, .leaf = leaf };
+}
+
 bool rp_entry_valid(rp_entry e, rp_addr below, bool may_have_height, const char **why)
 {
 	rp_entry known = RP_ENTRY_ADDR | RP_ENTRY_ADDR_MASK | (may_have_height ? RP_ENTRY_HEIGHT_MASK : 0);

@@ -14,6 +14,7 @@ struct place {
 struct walk {
 	struct rp_pool *pool;
 	unsigned leaf;
+	rp_object of; /* whose map it is; 0: the object table's */
 	/* a and b: the page's bytes, null for a hole */
 	int (*page)(struct walk *walk, rp_page page, struct place a, struct place b);
 	int (*on_object)(void *context, rp_object object, const struct rp_record *in_a, const struct rp_record *in_b);
@@ -27,8 +28,10 @@ static rp_entry load(struct place p)
 }
 
 /* The frame of what an entry names, brought in. 0: a hole. */
-static int bring(struct rp_pool *pool, struct place p, unsigned kind, rp_frame *out)
+static int bring(struct walk *walk, struct place p, unsigned level, rp_page page, rp_frame *out)
 {
+	const struct rp_map map = { .leaf = walk->leaf, .object = walk->of };
+	struct rp_spot spot = rp_map_spot(&map, page, level);
 	rp_entry e = load(p);
 	int error = 0;
 
@@ -36,8 +39,8 @@ static int bring(struct rp_pool *pool, struct place p, unsigned kind, rp_frame *
 		struct rp_op op;
 
 		do {
-			rp_op_begin(&op, pool, RP_OP_READ);
-			error = rp_entry_resolve(&op, p.at, &e, kind);
+			rp_op_begin(&op, walk->pool, RP_OP_READ);
+			error = rp_entry_resolve(&op, p.at, &e, &spot);
 		} while (rp_op_end(&op, &error));
 	}
 	*out = error ? 0 : rp_entry_frame(e);
@@ -81,9 +84,9 @@ static int compare(struct walk *walk, unsigned level, struct place a, struct pla
 	if (level == 0)
 		return walk->page(walk, base, a, b);
 	if (ea && a.level == level)
-		error = bring(walk->pool, a, RP_KIND_NODE + level - 1, &x);
+		error = bring(walk, a, level, base, &x);
 	if (!error && eb && b.level == level)
-		error = bring(walk->pool, b, RP_KIND_NODE + level - 1, &y);
+		error = bring(walk, b, level, base, &y);
 	for (unsigned i = 0; !error && i < RP_NODE_ENTRIES; i++)
 		error = compare(walk, level - 1, child(walk->pool, a, x, level, i), child(walk->pool, b, y, level, i),
 		                base + (rp_page)i * rp_height_pages(level - 1));
@@ -112,10 +115,10 @@ static bool record_same(struct rp_pool *pool, const struct rp_record *a, const s
 static int table_page(struct walk *walk, rp_page page, struct place a, struct place b)
 {
 	rp_frame x, y;
-	int error = bring(walk->pool, a, RP_KIND_TABLE, &x);
+	int error = bring(walk, a, 0, page, &x);
 
 	if (!error)
-		error = bring(walk->pool, b, RP_KIND_TABLE, &y);
+		error = bring(walk, b, 0, page, &y);
 	for (unsigned i = 1; !error && i < RP_RECORDS_PER_PAGE; i++) {
 		const struct rp_record *in_a = x ? (const struct rp_record *)rp_bytes(walk->pool, x) + i : NULL;
 		const struct rp_record *in_b = y ? (const struct rp_record *)rp_bytes(walk->pool, y) + i : NULL;
@@ -168,7 +171,8 @@ static int record_of(struct rp_pool *pool, struct rp_snapshot *s, rp_object obje
 int rp_diff_pages(struct rp_pool *pool, struct rp_snapshot *a, struct rp_snapshot *b, rp_object object,
                   int (*page)(void *context, rp_page page), void *context)
 {
-	struct walk walk = { .pool = pool, .leaf = RP_KIND_DATA, .page = data_page, .on_page = page, .context = context };
+	struct walk walk = { .pool = pool, .leaf = RP_KIND_DATA, .of = object, .page = data_page, .on_page = page,
+	                     .context = context };
 	struct rp_record *x, *y;
 	int error = record_of(pool, a, object, &x);
 

@@ -147,7 +147,8 @@ static int fetch_absent(struct rp_op *op)
 
 	for (unsigned i = 0; i < op->absent_count; i++) {
 		rp_frame f;
-		int error = pool->source.fetch ? pool->source.fetch(pool->source.context, op->absent[i], op->absent_kind[i], &f)
+		int error = pool->source.fetch ? pool->source.fetch(pool->source.context, op->absent[i], op->absent_kind[i],
+		                                                    op->absent_place[i], &f)
 		                               : -EIO;
 
 		if (error) {

@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <rampool/image.h>
+#include "place.h"
 
 /* ---- Layout ------------------------------------------------------------------------------------------------------- */
 
@@ -284,6 +285,10 @@ struct rp_children {
 struct rp_children rp_children_of(unsigned kind);
 /* What the child in this word is: its kind, and what the pages of its map are. leaf: the parent's map's. */
 unsigned rp_children_kind(unsigned kind, unsigned leaf, const uint64_t *page, unsigned word, unsigned *child_leaf);
+/* The same, and where the child stands. */
+struct rp_spot rp_children_spot(const struct rp_spot *parent, const uint64_t *page, unsigned word);
+/* Where the root of an object table (leaf RP_KIND_TABLE) or a catalog stands. */
+struct rp_spot rp_root_spot(rp_entry root, unsigned leaf);
 /* Is every entry of a page read from `addr` fit to be followed? *why: what is wrong. */
 bool rp_children_valid(unsigned kind, const uint64_t *page, rp_addr addr, const char **why);
 bool rp_entry_valid(rp_entry e, rp_addr below, bool may_have_height, const char **why);

@@ -145,7 +145,7 @@ rp_addr rp_image_root_addr(struct rp_pool *pool, rp_entry root);
 void rp_image_failure_note(struct rp_image *image, int error, const char *what);
 
 /* readin.c */
-int rp_image_fetch(void *context, rp_addr addr, unsigned kind, rp_frame *out);
+int rp_image_fetch(void *context, rp_addr addr, unsigned kind, uint32_t place, rp_frame *out);
 void rp_image_wait_commit(void *context);
 void rp_image_damage_note(struct rp_image *image, rp_addr addr, const char *why);
 /* Bring in for about `budget_ms`. 0: everything is in memory; -EAGAIN: more to do; -EIO: only damaged blocks are left;

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <rampool/pool.h>
+#include "place.h"
 
 #define RP_EXTENT_FRAMES 512u /* 2 MiB: a huge page, and what is given back to the system at once */
 #define RP_SLOT_COUNT 64u     /* operations at one time; more wait their turn */
@@ -163,9 +164,9 @@ struct rp_named {               /* heap index of the catalog: cache of what the 
 
 /* Where absent pages come from: the image. */
 struct rp_source {
-	/* Bring the block at addr in. Runs outside the gate, may sleep. *out: a frame in the resident index, with one reference
-	 * for the caller (rp_frame_put_outside). 0; -EIO; -ENOSPC; -ENOMEM. */
-	int (*fetch)(void *context, rp_addr addr, unsigned kind, rp_frame *out);
+	/* Bring the block at addr in, named in `place` (rp_place()). Runs outside the gate, may sleep. *out: a frame in the
+	 * resident index, with one reference for the caller (rp_frame_put_outside). 0; -EIO; -ENOSPC; -ENOMEM. */
+	int (*fetch)(void *context, rp_addr addr, unsigned kind, uint32_t place, rp_frame *out);
 	/* Wait for the commit that runs now, if any, to end. */
 	void (*wait_commit)(void *context);
 	void *context;
@@ -339,8 +340,14 @@ int rp_map_find(struct rp_op *op, const struct rp_map *map, rp_page page, rp_fra
 int rp_map_own(struct rp_op *op, const struct rp_map *map, rp_page page, unsigned stop, _Atomic rp_entry **out);
 /* The page's frame, ours: copied, or made of zeroes. logged: a page that was a hole becomes one again on undo. */
 int rp_map_edit(struct rp_op *op, const struct rp_map *map, rp_page page, bool logged, rp_frame *out);
-/* An entry that is an address becomes a frame's, if it is in memory; otherwise RP_AGAIN. *e: the entry as it is now. */
-int rp_entry_resolve(struct rp_op *op, _Atomic rp_entry *where, rp_entry *e, unsigned kind);
+/* An entry that is an address becomes a frame's, if it is in memory; otherwise RP_AGAIN. *e: the entry as it is now. spot:
+ * where the entry stands, and what it names. */
+int rp_entry_resolve(struct rp_op *op, _Atomic rp_entry *where, rp_entry *e, const struct rp_spot *spot);
+/* The spot in a map at which a page, or the node of level `level` above it, stands. */
+static inline struct rp_spot rp_map_spot(const struct rp_map *map, rp_page page, unsigned level)
+{
+	return (struct rp_spot){ level ? RP_KIND_NODE + level - 1 : map->leaf, map->leaf, map->object, page };
+}
 /* The page's entry as it stands, which may be an address; nodes above it are brought in. */
 int rp_map_peek(struct rp_op *op, const struct rp_map *map, rp_page page, _Atomic rp_entry **at, rp_entry *e);
 /* A frame for a page, the new bytes in it already: publish it where entry `old` (0: hole) stands. Returns 0; RP_RACE:
@@ -407,11 +414,12 @@ void rp_pool_commit_end(struct rp_pool *pool);
 
 int rp_resident_init(struct rp_pool *pool);
 void rp_resident_free(struct rp_pool *pool);
-/* The frame that holds the block, with one more reference; 0: not in memory. Cheap, sharded locks, never sleeps. */
-rp_frame rp_resident_get(struct rp_pool *pool, rp_addr addr);
+/* The frame that holds the block, with one more reference, and the place it was first named in; 0: not in memory. Cheap,
+ * sharded locks, never sleeps. */
+rp_frame rp_resident_get(struct rp_pool *pool, rp_addr addr, uint32_t *place);
 /* Enter a frame (its addr is set, refs 1). When another was entered meanwhile: that one, referenced, is *out and the caller
- * drops his own; else *out == f. -ENOMEM. */
-int rp_resident_add(struct rp_pool *pool, rp_addr addr, rp_frame f, rp_frame *out);
+ * drops his own; else *out == f. -ENOMEM; -EIO: it was, in another place. */
+int rp_resident_add(struct rp_pool *pool, rp_addr addr, uint32_t place, rp_frame f, rp_frame *out);
 /* The frame is about to be retired, or its address changes: forget it if it is entered. Never fails. */
 void rp_resident_remove(struct rp_pool *pool, rp_addr addr, rp_frame f);
 

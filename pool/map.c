@@ -25,36 +25,33 @@ static unsigned slot_of(rp_page page, unsigned level)
 	return (unsigned)(page >> (RP_NODE_SHIFT * (level - 1))) & (RP_NODE_ENTRIES - 1);
 }
 
-static unsigned kind_at(const struct rp_map *map, unsigned level)
-{
-	return level ? RP_KIND_NODE + level - 1 : map->leaf;
-}
-
-static int want(struct rp_op *op, rp_addr addr, unsigned kind)
+static int want(struct rp_op *op, rp_addr addr, unsigned kind, uint32_t place)
 {
 	for (unsigned i = 0; i < op->absent_count; i++)
 		if (op->absent[i] == addr)
 			return RP_AGAIN;
 	if (op->absent_count < sizeof(op->absent) / sizeof(op->absent[0])) {
 		op->absent[op->absent_count] = addr;
-		op->absent_kind[op->absent_count++] = (uint8_t)kind;
+		op->absent_kind[op->absent_count] = (uint8_t)kind;
+		op->absent_place[op->absent_count++] = place;
 	}
 	return RP_AGAIN;
 }
 
-int rp_entry_resolve(struct rp_op *op, _Atomic rp_entry *where, rp_entry *e, unsigned kind)
+int rp_entry_resolve(struct rp_op *op, _Atomic rp_entry *where, rp_entry *e, const struct rp_spot *spot)
 {
 	struct rp_pool *pool = op->pool;
+	uint32_t place = rp_spot_place(spot), stands = 0;
 
 	while (rp_entry_is_addr(*e)) {
-		rp_frame f = pool->resident ? rp_resident_get(pool, rp_entry_addr(*e)) : 0;
+		rp_frame f = pool->resident ? rp_resident_get(pool, rp_entry_addr(*e), &stands) : 0;
 
 		if (!f)
-			return want(op, rp_entry_addr(*e), kind);
-		if (rp_frame_kind(pool, f) != kind) {
-			pool->hooks.log(pool->hooks.context, "image damaged: a block is named as what it is not");
+			return want(op, rp_entry_addr(*e), spot->kind, place);
+		if (rp_frame_kind(pool, f) != spot->kind || stands != place) {
+			/* Damaged. Whoever fetches finds the same, and says so. */
 			rp_frame_put(op, f);
-			return -EIO;
+			return want(op, rp_entry_addr(*e), spot->kind, place);
 		}
 		if (atomic_compare_exchange_strong(where, e, rp_entry_from_frame(f, rp_entry_height(*e)))) {
 			*e = rp_entry_from_frame(f, rp_entry_height(*e));
@@ -70,7 +67,8 @@ static int root_get(struct rp_op *op, const struct rp_map *map, rp_entry *e)
 {
 	*e = atomic_load_explicit(map->root, memory_order_acquire);
 	while (rp_entry_is_addr(*e)) {
-		int error = rp_entry_resolve(op, map->root, e, kind_at(map, rp_entry_height(*e)));
+		struct rp_spot spot = rp_map_spot(map, 0, rp_entry_height(*e));
+		int error = rp_entry_resolve(op, map->root, e, &spot);
 
 		if (error)
 			return error;
@@ -91,8 +89,10 @@ int rp_map_peek(struct rp_op *op, const struct rp_map *map, rp_page page, _Atomi
 	if (error || !*e)
 		return error;
 	for (unsigned level = rp_entry_height(*e); level > 0; level--) {
+		struct rp_spot spot = rp_map_spot(map, page, level);
+
 		if (rp_entry_is_addr(*e))
-			error = rp_entry_resolve(op, *at, e, kind_at(map, level));
+			error = rp_entry_resolve(op, *at, e, &spot);
 		if (error || !*e)
 			return error;
 		*at = &rp_node(op->pool, rp_entry_frame(*e))[slot_of(page, level)];
@@ -105,11 +105,12 @@ int rp_map_find(struct rp_op *op, const struct rp_map *map, rp_page page, rp_fra
 {
 	_Atomic rp_entry *at;
 	rp_entry e;
+	struct rp_spot spot = rp_map_spot(map, page, 0);
 	int error = rp_map_peek(op, map, page, &at, &e);
 
 	*out = 0;
 	if (!error && rp_entry_is_addr(e))
-		error = rp_entry_resolve(op, at, &e, map->leaf);
+		error = rp_entry_resolve(op, at, &e, &spot);
 	if (!error)
 		*out = rp_entry_frame(e);
 	return error;
@@ -141,8 +142,10 @@ int rp_map_leaf(struct rp_op *op, const struct rp_map *map, rp_page page, rp_fra
 
 		level--;
 		e = atomic_load_explicit(at, memory_order_acquire);
+		struct rp_spot spot = rp_map_spot(map, page, level);
+
 		if (rp_entry_is_addr(e))
-			error = rp_entry_resolve(op, at, &e, kind_at(map, level));
+			error = rp_entry_resolve(op, at, &e, &spot);
 		if (error)
 			return error;
 		if (!e) {
@@ -229,9 +232,10 @@ restart:
 		return error;
 	for (unsigned level = rp_entry_height(e); level > stop;) {
 		unsigned height = rp_entry_height(e);
+		struct rp_spot spot = rp_map_spot(map, page, level);
 
 		if (rp_entry_is_addr(e)) {
-			error = rp_entry_resolve(op, at, &e, kind_at(map, level));
+			error = rp_entry_resolve(op, at, &e, &spot);
 		} else if (e) {
 			error = own_node(op, at, &e);
 		} else if (stop) {
@@ -288,6 +292,7 @@ static int fill_hole(struct rp_op *op, const struct rp_map *map, _Atomic rp_entr
 
 int rp_map_edit(struct rp_op *op, const struct rp_map *map, rp_page page, bool logged, rp_frame *out)
 {
+	struct rp_spot spot = rp_map_spot(map, page, 0);
 	_Atomic rp_entry *at;
 	int error = rp_map_own(op, map, page, 0, &at);
 
@@ -296,7 +301,7 @@ int rp_map_edit(struct rp_op *op, const struct rp_map *map, rp_page page, bool l
 	while (!error) {
 		rp_entry e = atomic_load_explicit(at, memory_order_acquire);
 
-		error = rp_entry_resolve(op, at, &e, map->leaf);
+		error = rp_entry_resolve(op, at, &e, &spot);
 		if (error)
 			return error;
 		if (!e)

@@ -127,15 +127,15 @@ struct verifying {
 	struct rp_store *store;
 	struct rp_reader *reader;
 	struct rp_image_check *check;
-	struct rp_addrmap seen;   /* address -> SEEN_*, kind and leaf */
+	struct rp_addrmap seen;   /* address -> SEEN_*, kind, leaf and place */
 	uint64_t epoch_limit;
 	uint64_t generation;
 	uint64_t (*pages)[RP_PAGE_SIZE / 8];
 };
 
-static uint64_t seen_value(unsigned state, unsigned kind, unsigned leaf)
+static uint64_t seen_value(unsigned state, const struct rp_spot *spot)
 {
-	return (uint64_t)leaf << 16 | (uint64_t)kind << 8 | state;
+	return (uint64_t)rp_spot_place(spot) << 32 | (uint64_t)spot->leaf << 16 | (uint64_t)spot->kind << 8 | state;
 }
 
 static void bad_tell(struct verifying *v, rp_addr addr, const char *why)
@@ -149,15 +149,15 @@ static void bad_tell(struct verifying *v, rp_addr addr, const char *why)
 	v->check->report(v->check->context, line);
 }
 
-static int entry_verify(struct verifying *v, unsigned depth, rp_entry e, unsigned kind, unsigned leaf, bool *whole);
+static int entry_verify(struct verifying *v, unsigned depth, rp_entry e, const struct rp_spot *spot, bool *whole);
 
-static int block_verify(struct verifying *v, unsigned depth, rp_addr addr, unsigned kind, unsigned leaf, bool *whole)
+static int block_verify(struct verifying *v, unsigned depth, rp_addr addr, const struct rp_spot *spot, bool *whole)
 {
-	struct rp_children children = rp_children_of(kind);
+	struct rp_children children = rp_children_of(spot->kind);
 	uint64_t *page = v->pages[depth];
 	struct rp_block_info info;
 	const char *why = "nested too deep";
-	int error = depth + 1 < DEPTH_MAX ? rp_store_read(v->store, v->reader, addr, kind, page, &info, &why) : -EIO;
+	int error = depth + 1 < DEPTH_MAX ? rp_store_read(v->store, v->reader, addr, spot->kind, page, &info, &why) : -EIO;
 
 	if (!error && info.birth >= v->epoch_limit) {
 		why = "born after the commit that names it";
@@ -175,17 +175,18 @@ static int block_verify(struct verifying *v, unsigned depth, rp_addr addr, unsig
 	if (v->check->progress && v->check->block_count % 256 == 0)
 		v->check->progress(v->check->context, v->check->byte_count, v->store->super.file_end);
 	for (unsigned i = 0; i < children.count && !error; i++) {
-		unsigned word = children.first + i * children.step, child_kind, child_leaf;
+		unsigned word = children.first + i * children.step;
+		struct rp_spot child;
 
 		if (!page[word])
 			continue;
-		child_kind = rp_children_kind(kind, leaf, page, word, &child_leaf);
-		error = entry_verify(v, depth + 1, page[word], child_kind, child_leaf, whole);
+		child = rp_children_spot(spot, page, word);
+		error = entry_verify(v, depth + 1, page[word], &child, whole);
 	}
 	return error;
 }
 
-static int entry_verify(struct verifying *v, unsigned depth, rp_entry e, unsigned kind, unsigned leaf, bool *whole)
+static int entry_verify(struct verifying *v, unsigned depth, rp_entry e, const struct rp_spot *spot, bool *whole)
 {
 	rp_addr addr = rp_entry_addr(e);
 	uint64_t seen;
@@ -195,24 +196,26 @@ static int entry_verify(struct verifying *v, unsigned depth, rp_entry e, unsigne
 	if (!e)
 		return 0;
 	if (rp_addr_is_zero_page(addr)) {
-		if (addr != kind) {
+		if (addr != spot->kind) {
 			bad_tell(v, addr, "a page of zeroes is named where something else belongs");
 			*whole = false;
 		}
 		return 0;
 	}
 	if (rp_addrmap_get(&v->seen, addr, &seen)) {
-		if ((seen | 0xff) != (seen_value(0, kind, leaf) | 0xff)) {
-			bad_tell(v, addr, "named as what it is not");
+		uint64_t other = seen ^ seen_value(0, spot);
+
+		if (other & ~(uint64_t)0xff) {
+			bad_tell(v, addr, other & 0xffff00 ? "named as what it is not" : "named in two places");
 			*whole = false;
 		} else if ((seen & 0xff) == SEEN_BAD) {
 			*whole = false;
 		}
 		return 0;
 	}
-	error = block_verify(v, depth, addr, kind, leaf, &mine);
+	error = block_verify(v, depth, addr, spot, &mine);
 	if (!error)
-		error = rp_addrmap_put(&v->seen, addr, seen_value(mine ? SEEN_GOOD : SEEN_BAD, kind, leaf));
+		error = rp_addrmap_put(&v->seen, addr, seen_value(mine ? SEEN_GOOD : SEEN_BAD, spot));
 	if (!mine)
 		*whole = false;
 	return error;
@@ -220,9 +223,9 @@ static int entry_verify(struct verifying *v, unsigned depth, rp_entry e, unsigne
 
 static int root_verify(struct verifying *v, rp_entry root, unsigned leaf, bool *whole)
 {
-	unsigned height = rp_entry_height(root);
+	struct rp_spot spot = rp_root_spot(root, leaf);
 
-	return entry_verify(v, 0, root, height ? RP_KIND_NODE + height - 1 : leaf, leaf, whole);
+	return entry_verify(v, 0, root, &spot, whole);
 }
 
 static int commit_verify(struct verifying *v, const struct rp_commit_info *commit, bool *whole)

@@ -42,12 +42,25 @@ void rp_image_damage_note(struct rp_image *image, rp_addr addr, const char *why)
 		             image->store->path, rp_addr_offset(addr), why, count);
 }
 
+/* As what, and where, a block is named. */
+struct named {
+	unsigned kind;
+	uint32_t place;
+};
+
+static int named_wrong(struct rp_image *image, rp_addr addr, const char *why)
+{
+	rp_image_damage_note(image, addr, why);
+	return -EIO;
+}
+
 /* Take a frame, give it the page, enter it. */
-static int frame_enter(struct rp_image *image, rp_addr addr, unsigned kind, uint64_t birth, const void *page, rp_frame *out)
+static int frame_enter(struct rp_image *image, rp_addr addr, const struct named *named, uint64_t birth, const void *page,
+                       rp_frame *out)
 {
 	struct rp_pool *pool = image->pool;
 	rp_frame f, entered;
-	int error = rp_frame_take_outside(pool, kind, birth, addr, &f);
+	int error = rp_frame_take_outside(pool, named->kind, birth, addr, &f);
 
 	if (error)
 		return error;
@@ -55,7 +68,7 @@ static int frame_enter(struct rp_image *image, rp_addr addr, unsigned kind, uint
 		rp_page_copy(rp_bytes(pool, f), page);
 	else
 		rp_page_zero(rp_bytes(pool, f));
-	error = addr ? rp_resident_add(pool, addr, f, &entered) : 0;
+	error = addr ? rp_resident_add(pool, addr, named->place, f, &entered) : 0;
 	if (addr && !error && entered == f) {
 		uint64_t unread = atomic_load(&pool->unread);
 
@@ -69,54 +82,55 @@ static int frame_enter(struct rp_image *image, rp_addr addr, unsigned kind, uint
 		f = error ? 0 : entered;
 	}
 	*out = f;
-	return error;
+	return error == -EIO ? named_wrong(image, addr, "named in two places") : error;
 }
 
-static int block_read(struct rp_image *image, struct rp_reader *reader, rp_addr addr, unsigned kind, rp_frame *out)
+static int block_read(struct rp_image *image, struct rp_reader *reader, rp_addr addr, const struct named *named, rp_frame *out)
 {
 	uint64_t page[RP_PAGE_SIZE / 8] __attribute__((aligned(64)));
 	struct rp_block_info info;
 	const char *why;
-	int error = rp_store_read(image->store, reader, addr, kind, page, &info, &why);
+	int error = rp_store_read(image->store, reader, addr, named->kind, page, &info, &why);
 
 	if (!error && info.birth >= image->epoch_limit) {
 		why = "born after the commit that names it";
 		error = -EIO;
 	}
 	if (!error)
-		return frame_enter(image, addr, kind, info.birth, page, out);
+		return frame_enter(image, addr, named, info.birth, page, out);
 	if (error == -EIO)
 		rp_image_damage_note(image, addr, why);
 	return error;
 }
 
-static int fetch_with(struct rp_image *image, struct rp_reader *reader, rp_addr addr, unsigned kind, rp_frame *out)
+static int fetch_with(struct rp_image *image, struct rp_reader *reader, rp_addr addr, const struct named *named, rp_frame *out)
 {
-	rp_frame f = rp_resident_get(image->pool, addr);
+	uint32_t place = 0;
+	rp_frame f = rp_resident_get(image->pool, addr, &place);
 
 	if (f) {
-		if (rp_frame_kind(image->pool, f) == kind) {
-			*out = f;
+		bool kind_right = rp_frame_kind(image->pool, f) == named->kind;
+
+		*out = f;
+		if (kind_right && place == named->place)
 			return 0;
-		}
 		rp_frame_put_outside(image->pool, f);
-		rp_image_damage_note(image, addr, "named as what it is not");
-		return -EIO;
+		return named_wrong(image, addr, kind_right ? "named in two places" : "named as what it is not");
 	}
 	if (rp_addr_is_zero_page(addr)) {
-		if (addr == kind)
-			return frame_enter(image, addr, kind, 0, NULL, out);
-		rp_image_damage_note(image, addr, "a page of zeroes is named where something else belongs");
-		return -EIO;
+		if (addr == named->kind)
+			return frame_enter(image, addr, named, 0, NULL, out);
+		return named_wrong(image, addr, "a page of zeroes is named where something else belongs");
 	}
 	/* Nothing is absent any more: whoever asks saw the entry before it was resolved, and looks again with any answer. */
 	if (atomic_load(&image->complete))
-		return frame_enter(image, 0, RP_KIND_META, 0, NULL, out);
-	return block_read(image, reader, addr, kind, out);
+		return frame_enter(image, 0, &(struct named){ RP_KIND_META, 0 }, 0, NULL, out);
+	return block_read(image, reader, addr, named, out);
 }
 
-int rp_image_fetch(void *context, rp_addr addr, unsigned kind, rp_frame *out)
+int rp_image_fetch(void *context, rp_addr addr, unsigned kind, uint32_t place, rp_frame *out)
 {
+	const struct named named = { kind, place };
 	struct rp_image *image = context;
 	struct rp_reader *reader;
 	int error = -ENOMEM;
@@ -124,7 +138,7 @@ int rp_image_fetch(void *context, rp_addr addr, unsigned kind, rp_frame *out)
 	pthread_rwlock_rdlock(&image->store_lock);
 	reader = rp_reader_claim(image->store, 0);
 	if (reader) {
-		error = fetch_with(image, reader, addr, kind, out);
+		error = fetch_with(image, reader, addr, &named, out);
 		rp_reader_release(image->store, reader);
 	}
 	pthread_rwlock_unlock(&image->store_lock);
@@ -171,14 +185,15 @@ static bool damage_is_known(struct rp_image *image, rp_addr addr)
 }
 
 /* The entry becomes a frame's. *e: as it is now; still absent when it is damaged. */
-static int entry_bring(struct round *r, _Atomic rp_entry *where, unsigned kind, rp_entry *e)
+static int entry_bring(struct round *r, _Atomic rp_entry *where, const struct rp_spot *spot, rp_entry *e)
 {
+	const struct named named = { spot->kind, rp_spot_place(spot) };
 	struct rp_pool *pool = r->image->pool;
 
 	while (rp_entry_is_addr(*e)) {
 		rp_entry made;
 		rp_frame f;
-		int error = fetch_with(r->image, r->reader, rp_entry_addr(*e), kind, &f);
+		int error = fetch_with(r->image, r->reader, rp_entry_addr(*e), &named, &f);
 
 		r->absent++;
 		if (error == -EIO) {
@@ -196,12 +211,12 @@ static int entry_bring(struct round *r, _Atomic rp_entry *where, unsigned kind, 
 	return 0;
 }
 
-static int entry_walk(struct round *r, _Atomic rp_entry *where, unsigned kind, unsigned leaf);
+static int entry_walk(struct round *r, _Atomic rp_entry *where, const struct rp_spot *spot);
 
-static int page_walk(struct round *r, rp_frame f, unsigned kind, unsigned leaf)
+static int page_walk(struct round *r, rp_frame f, const struct rp_spot *spot)
 {
 	struct rp_pool *pool = r->image->pool;
-	struct rp_children children = rp_children_of(kind);
+	struct rp_children children = rp_children_of(spot->kind);
 	rp_addr addr = rp_frame_addr(pool, f);
 	uint64_t damaged = r->damaged, absent = r->absent, run = 0;
 
@@ -213,14 +228,15 @@ static int page_walk(struct round *r, rp_frame f, unsigned kind, unsigned leaf)
 		return 0;
 	}
 	for (unsigned i = 0; i < children.count; i++) {
-		unsigned word = children.first + i * children.step, child_leaf, child_kind;
+		unsigned word = children.first + i * children.step;
 		_Atomic rp_entry *where = &rp_node(pool, f)[word];
+		struct rp_spot child;
 		int error;
 
 		if (!atomic_load_explicit(where, memory_order_relaxed))
 			continue;
-		child_kind = rp_children_kind(kind, leaf, rp_bytes(pool, f), word, &child_leaf);
-		error = entry_walk(r, where, child_kind, child_leaf);
+		child = rp_children_spot(spot, rp_bytes(pool, f), word);
+		error = entry_walk(r, where, &child);
 		if (error)
 			return error;
 	}
@@ -231,7 +247,7 @@ static int page_walk(struct round *r, rp_frame f, unsigned kind, unsigned leaf)
 	return 0;
 }
 
-static int entry_walk(struct round *r, _Atomic rp_entry *where, unsigned kind, unsigned leaf)
+static int entry_walk(struct round *r, _Atomic rp_entry *where, const struct rp_spot *spot)
 {
 	rp_entry e = atomic_load_explicit(where, memory_order_acquire);
 	int error = 0;
@@ -242,18 +258,18 @@ static int entry_walk(struct round *r, _Atomic rp_entry *where, unsigned kind, u
 	} else if (rp_entry_is_addr(e)) {
 		error = deadline_check(r);
 		if (!error)
-			error = entry_bring(r, where, kind, &e);
+			error = entry_bring(r, where, spot, &e);
 	}
 	if (error || !rp_entry_is_frame(e))
 		return error;
-	return page_walk(r, rp_entry_frame(e), kind, leaf);
+	return page_walk(r, rp_entry_frame(e), spot);
 }
 
 static int root_walk(struct round *r, _Atomic rp_entry *root, unsigned leaf)
 {
-	unsigned height = rp_entry_height(atomic_load(root));
+	struct rp_spot spot = rp_root_spot(atomic_load(root), leaf);
 
-	return entry_walk(r, root, height ? RP_KIND_NODE + height - 1 : leaf, leaf);
+	return entry_walk(r, root, &spot);
 }
 
 /* The first snapshot from `at` on that is not just being dropped, referenced; held_lock held. */

@@ -16,9 +16,11 @@
 struct resident_entry {
 	uint32_t frame;     /* 0: this place is free */
 	uint32_t addr_low;
-	uint32_t addr_high; /* ENTRY_WALKED besides */
+	uint32_t addr_high; /* bits 0..7; 8..30 the place; ENTRY_WALKED */
 };
 #define ENTRY_WALKED (UINT32_C(1) << 31)
+#define ADDR_HIGH_BITS 8u
+static_assert(ADDR_HIGH_BITS + RP_PLACE_BITS == 31, "all of the word");
 
 struct resident_shard {
 	pthread_mutex_t lock;
@@ -45,7 +47,12 @@ static struct resident_shard *shard_of(struct rp_pool *pool, uint64_t hash)
 
 static rp_addr entry_addr(const struct resident_entry *e)
 {
-	return (rp_addr)(e->addr_high & ~ENTRY_WALKED) << 32 | e->addr_low;
+	return (rp_addr)(e->addr_high & ((1u << ADDR_HIGH_BITS) - 1)) << 32 | e->addr_low;
+}
+
+static uint32_t entry_place(const struct resident_entry *e)
+{
+	return (e->addr_high & ~ENTRY_WALKED) >> ADDR_HIGH_BITS;
 }
 
 /* Where the address stands, or the free place where it would. The shard has a free place. */
@@ -102,15 +109,19 @@ void rp_resident_free(struct rp_pool *pool)
 	pool->resident = NULL;
 }
 
-rp_frame rp_resident_get(struct rp_pool *pool, rp_addr addr)
+rp_frame rp_resident_get(struct rp_pool *pool, rp_addr addr, uint32_t *place)
 {
 	uint64_t hash = mix(addr);
 	struct resident_shard *shard = shard_of(pool, hash);
 	rp_frame f = 0;
 
 	pthread_mutex_lock(&shard->lock);
-	if (shard->room)
-		f = shard->entries[place_find(shard->entries, shard->room, hash, addr)].frame;
+	if (shard->room) {
+		const struct resident_entry *e = &shard->entries[place_find(shard->entries, shard->room, hash, addr)];
+
+		f = e->frame;
+		*place = entry_place(e);
+	}
 	/* Its last reference may be gone already; then it cannot be had any more, but it is not yet anything else. */
 	if (f && !rp_frame_get_live(pool, f))
 		f = 0;
@@ -118,7 +129,7 @@ rp_frame rp_resident_get(struct rp_pool *pool, rp_addr addr)
 	return f;
 }
 
-int rp_resident_add(struct rp_pool *pool, rp_addr addr, rp_frame f, rp_frame *out)
+int rp_resident_add(struct rp_pool *pool, rp_addr addr, uint32_t place, rp_frame f, rp_frame *out)
 {
 	uint64_t hash = mix(addr);
 	struct resident_shard *shard = shard_of(pool, hash);
@@ -130,12 +141,14 @@ int rp_resident_add(struct rp_pool *pool, rp_addr addr, rp_frame f, rp_frame *ou
 		error = shard_grow(pool, shard);
 	if (!error) {
 		e = &shard->entries[place_find(shard->entries, shard->room, hash, addr)];
-		if (e->frame && rp_frame_get_live(pool, e->frame)) {
+		if (e->frame && entry_place(e) == place && rp_frame_get_live(pool, e->frame)) {
 			*out = e->frame;
+		} else if (e->frame && entry_place(e) != place && atomic_load(&rp_info(pool, e->frame)->refs)) {
+			error = -EIO;
 		} else {
 			/* A dead frame's place is taken over: its removal will find another frame there and leave it. */
 			shard->count += e->frame == 0;
-			*e = (struct resident_entry){ f, (uint32_t)addr, (uint32_t)(addr >> 32) };
+			*e = (struct resident_entry){ f, (uint32_t)addr, (uint32_t)(addr >> 32) | place << ADDR_HIGH_BITS };
 			*out = f;
 		}
 	}

@@ -376,9 +376,10 @@ int rp_snapshot_open(struct rp_pool *pool, const char *name, struct rp_snapshot 
 				rp_entry root = atomic_load((_Atomic rp_entry *)&entry->root);
 
 				/* A root that is not in memory: brought in, so that the snapshot holds a frame. */
-				error = rp_entry_resolve(&op, (_Atomic rp_entry *)&entry->root, &root,
-				                         rp_entry_height(root) ? RP_KIND_NODE + rp_entry_height(root) - 1
-				                                               : RP_KIND_TABLE);
+				struct rp_map table = { .leaf = RP_KIND_TABLE };
+				struct rp_spot spot = rp_map_spot(&table, 0, rp_entry_height(root));
+
+				error = rp_entry_resolve(&op, (_Atomic rp_entry *)&entry->root, &root, &spot);
 				if (!error) {
 					atomic_store(&s->tree.root, root);
 					entry_get(pool, root);

@@ -34,6 +34,7 @@ static bool punch_all(struct rp_op *op, const struct rp_map *map, rp_page last)
 /* A level-1 node out of its map, whole. */
 static int punch_leaf(struct rp_op *op, const struct rp_map *map, rp_page first)
 {
+	struct rp_spot spot = rp_map_spot(map, first, 1);
 	_Atomic rp_entry *at;
 	rp_entry e;
 	uint64_t pages = 0;
@@ -42,7 +43,7 @@ static int punch_leaf(struct rp_op *op, const struct rp_map *map, rp_page first)
 	if (error || !at)
 		return error;
 	e = atomic_load(at);
-	error = rp_entry_resolve(op, at, &e, RP_KIND_NODE);
+	error = rp_entry_resolve(op, at, &e, &spot);
 	if (error || !e)
 		return error;
 	e = atomic_exchange(at, 0); /* a copy may have taken the node's place meanwhile; as many pages are in it */

@@ -129,6 +129,7 @@ struct rp_op {
 	unsigned absent_count;    /* blocks of the image that RP_AGAIN waits for */
 	rp_addr absent[16];
 	uint8_t absent_kind[16];
+	uint32_t absent_place[16]; /* where each was named */
 	unsigned pin_count;
 	rp_frame pins[16];        /* frames brought in for this operation, kept until it ends */
 	uint64_t closed_ns;       /* when the gate was closed for it */

@@ -455,6 +455,7 @@ void image_use(const void *bytes, size_t size, uint64_t seed)
 	disk_free(disk);
 }
 
+/* Before anything else is done with it: what must take the time of the blocks that are there. */
 void image_use_fan(const void *bytes, size_t size, uint64_t seed)
 {
 	struct rp_image_check check = { .report = quiet };

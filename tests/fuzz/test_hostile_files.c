@@ -126,11 +126,9 @@ static bool is_fan(uint64_t seed) { return seed % 50 == 3; }
 
 static void image_try(uint64_t seed)
 {
-	if (is_fan(seed)) {
+	if (is_fan(seed))
 		image_use_fan(shared->bytes, shared->size, seed);
-		return;
-	}
-	if (seed % 8 == 0)
+	if (seed % 8 == 0 || is_fan(seed))
 		programs_use(shared->bytes, shared->size, seed);
 	image_use(shared->bytes, shared->size, seed);
 }
