@@ -114,12 +114,12 @@ void rp_control_stop(struct rp_control *control);
  * number ("0:57.sock"). It is there before the mount answers its first request. */
 int rp_control_path(dev_t device, char to[4096]);
 
-/* The reason why a server's last save failed, left beside its control socket for whoever waits for its end. Opening a
- * socket forgets it. leave: a new file of mode 0600; a failure to write it changes nothing. take: true when there is one;
- * it is removed. */
+/* The reason why the last save of the server `pid` failed, left beside its control socket for whoever waits for its end
+ * (the next server may have the same socket by then). leave: this process's, in a new file of mode 0600; a failure to
+ * write it changes nothing. take: true when there is one; it is removed. */
 void rp_failure_leave(const char *socket, const char *message);
-bool rp_failure_take(const char *socket, char line[512]);
-void rp_failure_forget(const char *socket);
+bool rp_failure_take(const char *socket, pid_t pid, char line[512]);
+void rp_failure_forget(const char *socket);    /* what an earlier process of this one's number left */
 
 /* Is this errno what calls into a FUSE mount get when its server is gone? The first may be aborted, or, on its way to the
  * server through io_uring, be cancelled. */

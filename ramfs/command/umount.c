@@ -44,11 +44,11 @@ static int server_find(const char *mountpoint, const char *key, pid_t *pid, char
 }
 
 /* Print the word a failed save left; true: there is one. */
-static bool save_failed(const char *socket)
+static bool save_failed(const char *socket, pid_t pid)
 {
 	char line[512];
 
-	if (!rp_failure_take(socket, line))
+	if (!rp_failure_take(socket, pid, line))
 		return false;
 	rp_fail(RP_EXIT_FAILED, "%s", line);
 	return true;
@@ -117,7 +117,7 @@ static int unmount(const char *mountpoint, bool lazy)
 	}
 	server_wait(pidfd);
 	close(pidfd);
-	return !rp_control_path(device, path) && save_failed(path) ? RP_EXIT_FAILED : RP_EXIT_OK;
+	return !rp_control_path(device, path) && save_failed(path, pid) ? RP_EXIT_FAILED : RP_EXIT_OK;
 }
 
 /* nbdkit leaves its socket behind; it lies beside the control socket that `serve` names. */
@@ -157,7 +157,7 @@ static int stop(const char *target)
 	if (status == RP_EXIT_OK) {
 		server_wait(pidfd);
 		socket_remove(target);
-		status = save_failed(target) ? RP_EXIT_FAILED : RP_EXIT_OK;
+		status = save_failed(target, pid) ? RP_EXIT_FAILED : RP_EXIT_OK;
 	}
 	close(pidfd);
 	return status;
