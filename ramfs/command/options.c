@@ -49,7 +49,6 @@ static const struct {
 	{ "user", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0 },
 	{ "users", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0 },
 	{ "nouser", 0, 0 },
-	{ "default_permissions", 0, 0 },
 };
 
 static bool flag_take(struct rp_mount_options *options, const char *key)
@@ -104,6 +103,8 @@ static bool switch_take(struct rp_mount_options *options, const char *key)
 		options->allow_other = true;
 	else if (!strcmp(key, "noallow_other"))
 		options->allow_other = false;
+	else if (!strcmp(key, "default_permissions"))
+		options->default_permissions = true;
 	else if (!strcmp(key, "nonempty"))
 		options->nonempty = true;
 	else if (!strcmp(key, "writethrough"))
@@ -215,6 +216,7 @@ void rp_mount_help(FILE *to)
 	fputs("  ro rw nosuid nodev noexec sync dirsync noatime nodiratime relatime ...\n"
 	      "                          as for every mount (mount(8))\n"
 	      "  allow_other             other users may enter (root: the default; noallow_other switches it off)\n"
+	      "  default_permissions     with root's noallow_other: the kernel checks permissions all the same\n"
 	      "  nonempty                mount over a directory that has entries\n"
 	      "  writethrough            write(2) returns when the data are in the pool (default: in the kernel's "
 	      "cache)\n"

@@ -20,6 +20,7 @@
 
 #define FUSE_DEVICE "/dev/fuse"
 #define URING_PARAMETER "/sys/module/fuse/parameters/enable_uring"
+#define FIRST_USER_NAMESPACE 0xeffffffdu /* its number in every kernel (PROC_USER_INIT_INO) */
 
 extern char **environ;
 
@@ -127,14 +128,24 @@ static const char *source_of(const struct rp_mount_options *options)
 	return options->source ? options->source : "rampool";
 }
 
-static int attach_as_root(const struct rp_mount_options *options, int fd, char message[512])
+/* Where nobody but root may enter, permission checks decide nothing; DESIGN.md, "Who may enter". In a user namespace they
+ * do, for files of users that are none there. */
+static bool is_unchecked(const struct rp_mount_options *options)
+{
+	struct stat st;
+
+	return !options->allow_other && !options->default_permissions && getuid() == 0 && geteuid() == 0 &&
+	       !stat("/proc/self/ns/user", &st) && st.st_ino == FIRST_USER_NAMESPACE;
+}
+
+static int attach_as_root(const struct rp_mount_options *options, bool unchecked, int fd, char message[512])
 {
 	char *data;
 	int error = 0;
 
-	if (asprintf(&data, "fd=%d,rootmode=40000,user_id=%u,group_id=%u,default_permissions%s%s%s", fd, getuid(),
-	             getgid(), options->allow_other ? ",allow_other" : "", options->context ? "," : "",
-	             options->context ? options->context : "") < 0) {
+	if (asprintf(&data, "fd=%d,rootmode=40000,user_id=%u,group_id=%u%s%s%s%s", fd, getuid(), getgid(),
+	             unchecked ? "" : ",default_permissions", options->allow_other ? ",allow_other" : "",
+	             options->context ? "," : "", options->context ? options->context : "") < 0) {
 		snprintf(message, 512, "no memory");
 		return -ENOMEM;
 	}
@@ -277,19 +288,21 @@ static int attach_as_user(const struct rp_mount_options *options, int *out, char
 	return error;
 }
 
-int rp_mount_attach(const struct rp_mount_options *options, bool *user_mount, int *out, char message[512])
+int rp_mount_attach(struct rp_server *server, int *out, char message[512])
 {
+	const struct rp_mount_options *options = server->options;
 	int fd, error;
 
-	*user_mount = geteuid() != 0;
-	if (*user_mount)
+	server->user_mount = geteuid() != 0;
+	if (server->user_mount)
 		return attach_as_user(options, out, message);
+	server->unchecked = is_unchecked(options);
 	/* The kernel says what it offers in its first request, which it makes while it mounts: the switch comes before. */
 	rp_uring_allowed(options);
 	fd = open(FUSE_DEVICE, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return device_check(message) ? -ENODEV : -EIO;
-	error = attach_as_root(options, fd, message);
+	error = attach_as_root(options, server->unchecked, fd, message);
 	if (error)
 		close(fd);
 	else

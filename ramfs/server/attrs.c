@@ -1,14 +1,16 @@
 /* attrs.c: requests about attributes: getattr, setattr, statx, statfs, extended attributes.
  *
- * Permissions are the kernel's business (default_permissions); clearing of set-ID bits is asked for by the kernel with
- * a flag (HANDLE_KILLPRIV_V2). The flag for ACLs (SETXATTR_EXT) is not used because libfuse does not pass it on:
- * whether an access ACL costs a file its set-group-ID bit is decided here by the caller's groups.
+ * Permissions are the kernel's business (default_permissions), or nobody's where only root may enter; clearing of set-ID
+ * bits is asked for by the kernel with a flag (HANDLE_KILLPRIV_V2). The flag for ACLs (SETXATTR_EXT) is not used because
+ * libfuse does not pass it on: whether an access ACL costs a file its set-group-ID bit is decided here by the caller's
+ * groups.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 #include "ramfs/server/internal.h"
 
 #define LIST_MAX 65536u /* the kernel asks for no longer list (XATTR_LIST_MAX) */
@@ -37,6 +39,22 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	if (!error)
 		error = rp_node_getattr(server, &node, &attr);
 	reply_attr(server, req, error, &node, &attr);
+}
+
+/* access(2) and chdir(2), asked for only where the kernel checks no permissions: then the caller is root, who may do
+ * everything but execute what nobody may. */
+static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
+{
+	struct rp_server *server = rp_request_begin(req, RP_CALL_ACCESS);
+	struct rp_node node;
+	struct rp_attr attr;
+	int error = rp_node_find(server, ino, &node);
+
+	if (!error && (mask & X_OK))
+		error = rp_node_getattr(server, &node, &attr);
+	if (!error && (mask & X_OK) && !S_ISDIR(attr.mode) && !(attr.mode & 0111))
+		error = -EACCES;
+	rp_reply_error(req, error);
 }
 
 static const struct {
@@ -211,6 +229,9 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 		error = rp_fs_xattr_set(node.fs, node.object, name, value, size, flags, clears_sgid(req, &node, name));
 	if (!error)
 		rp_keep_note_change(server->keep, size);
+	/* An access ACL sets the mode; a kernel that does not know ACLs would keep the old one. */
+	if (!error && server->unchecked && !strcmp(name, "system.posix_acl_access"))
+		fuse_lowlevel_notify_inval_inode(server->session, ino, -1, 0);
 	rp_reply_error(req, error);
 }
 
@@ -326,6 +347,7 @@ void rp_attrs_ops(struct fuse_lowlevel_ops *ops)
 {
 	ops->getattr = op_getattr;
 	ops->setattr = op_setattr;
+	ops->access = op_access;
 	ops->statx = op_statx;
 	ops->statfs = op_statfs;
 	ops->setxattr = op_setxattr;

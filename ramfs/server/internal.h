@@ -31,7 +31,7 @@
 	X(OPENDIR, "opendir") X(READDIR, "readdir") X(READDIRPLUS, "readdirplus") X(RELEASEDIR, "releasedir") \
 	X(FSYNCDIR, "fsyncdir") X(STATFS, "statfs") X(SETXATTR, "setxattr") X(GETXATTR, "getxattr") \
 	X(LISTXATTR, "listxattr") X(REMOVEXATTR, "removexattr") X(LSEEK, "lseek") X(FALLOCATE, "fallocate") \
-	X(COPY, "copy_file_range")
+	X(COPY, "copy_file_range") X(ACCESS, "access")
 
 enum rp_call {
 #define X(symbol, name) RP_CALL_##symbol,
@@ -126,6 +126,7 @@ struct rp_server {
 	struct rp_later *later;
 	struct rp_flusher *flusher;
 	bool user_mount;          /* through fusermount3 */
+	bool unchecked;           /* only root may enter: the kernel checks no permissions and knows no ACLs */
 	int ready;                /* pipe to the parent, or -1 */
 	char oom_score_adj[16];   /* before this process protected itself: for its children */
 	int control_fs;           /* detached mount of fusectl, or -1 */
@@ -237,7 +238,7 @@ void rp_write_begin(struct rp_server *server, unsigned *phase);
 void rp_write_end(struct rp_server *server, unsigned phase, struct rp_ring *ring);
 
 /* Mount: *out is the device's descriptor. */
-int rp_mount_attach(const struct rp_mount_options *options, bool *user_mount, int *out, char message[512]);
+int rp_mount_attach(struct rp_server *server, int *out, char message[512]);
 /* Lift the throttle on dirty pages and read further ahead, where this process may. */
 void rp_mount_tune(dev_t device);
 /* fusectl without a place in the tree, or -1. */

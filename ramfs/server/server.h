@@ -14,6 +14,7 @@ struct rp_mount_options {
 	char *context;            /* "context=...,fscontext=..." for the kernel; null: none */
 	unsigned long flags;      /* MS_* of mount(2) */
 	bool allow_other;
+	bool default_permissions; /* asked for: permissions are checked although only root may enter */
 	bool foreground;
 	bool nonempty;            /* the mount point may have entries */
 	bool write_through;       /* no writeback cache in the kernel */

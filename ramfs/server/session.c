@@ -76,7 +76,8 @@ static void op_init(void *context, struct fuse_conn_info *conn)
 		fuse_unset_feature_flag(conn, unwanted[i]);
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
 		fuse_set_feature_flag(conn, wanted[i]);
-	if (!server->options->no_xattr)
+	/* ACLs imply that permissions are checked. */
+	if (!server->options->no_xattr && !server->unchecked)
 		fuse_set_feature_flag(conn, FUSE_CAP_POSIX_ACL);
 	if (!server->options->write_through)
 		fuse_set_feature_flag(conn, FUSE_CAP_WRITEBACK_CACHE);
@@ -397,7 +398,7 @@ static int session_run(struct rp_server *server, char message[512])
 	bool join_ready = false;
 	int fd, error;
 
-	error = rp_mount_attach(server->options, &server->user_mount, &fd, message);
+	error = rp_mount_attach(server, &fd, message);
 	if (error)
 		return error;
 	error = session_start(server, fd, message);

@@ -68,6 +68,7 @@ void rp_server_status(void *context, FILE *to)
 	else
 		fprintf(to, "request transport: classic device\n");
 	fprintf(to, "kernel cache: %s\n", server->options->write_through ? "write-through" : "writeback");
+	fprintf(to, "permission checks: %s\n", server->unchecked ? "none, only root may enter" : "the kernel's");
 	for (size_t i = 0; i < RP_CALL_COUNT; i++)
 		fprintf(to, "requests %s: %lu\n", call_names[i], (unsigned long)call_count(server, i));
 }

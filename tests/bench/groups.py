@@ -129,8 +129,8 @@ class Stream(InFolder):
 
 
 class Names(InFolder):
-    systems = ("tmpfs", "rampool", "memfs_ll", "passthrough", "rampool-noxattr", "rampool-writethrough",
-               "rampool-classic", "brd", "zram", "disk")
+    systems = ("tmpfs", "rampool", "memfs_ll", "passthrough", "rampool-private", "rampool-noxattr",
+               "rampool-writethrough", "rampool-classic", "brd", "zram", "disk")
 
     def work(self, folder, system):
         return parse(run([self.tools.files, "names", folder, str(self.scale.names)], LIMIT))
@@ -159,7 +159,7 @@ class Listing(Group):
 
 
 class Tree(InFolder):
-    systems = ("tmpfs", "rampool", "rampool-writethrough", "passthrough", "brd", "zram", "disk")
+    systems = ("tmpfs", "rampool", "rampool-private", "rampool-writethrough", "passthrough", "brd", "zram", "disk")
     once = (*Group.once, "passthrough")
 
     def work(self, folder, system):
@@ -192,7 +192,7 @@ class Build(InFolder):
 
 
 class Inserts(InFolder):
-    systems = ("tmpfs", "rampool", "rampool-writethrough", "passthrough", "brd", "zram", "disk")
+    systems = ("tmpfs", "rampool", "rampool-private", "rampool-writethrough", "passthrough", "brd", "zram", "disk")
     once = (*Group.once, "passthrough")
 
     def work(self, folder, system):
@@ -249,7 +249,7 @@ NOBODY_WAITS = {"forget", "release"}
 class Requests(Group):
     """Requests for an operation that the caller waits for."""
 
-    systems = ("rampool",)
+    systems = ("rampool", "rampool-private")
     repeated = False
 
     def run(self, system):

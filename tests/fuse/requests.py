@@ -1,4 +1,5 @@
-# How many requests an operation costs, from the server's own counters: python3 requests.py MOUNTPOINT writeback|writethrough
+# How many requests an operation costs, from the server's own counters: python3 requests.py MOUNTPOINT
+# writeback|writethrough checked|unchecked (whether the kernel checks permissions)
 # Run by test_mount_requests. Numbers are upper bounds that hold exactly on the kernels this was written on; forgets, which
 # nobody waits for, do not count.
 
@@ -6,9 +7,12 @@ import os
 import subprocess
 import sys
 
-ROOT, MODE = sys.argv[1] + "/d", sys.argv[2]
+ROOT, MODE, CHECKS = sys.argv[1] + "/d", sys.argv[2], sys.argv[3]
 FAULTS = []
 WRITEBACK = MODE == "writeback"
+# Where permissions are checked, a directory's own attributes are asked for after each change in it.
+DIRECTORY = {"getattr": 1} if CHECKS == "checked" else {}
+KEPT_TIMES = {"setattr": 1} if WRITEBACK else {}
 
 
 def counts():
@@ -67,6 +71,19 @@ def unlink(name):
     os.unlink(path(name))
 
 
+def mkdir(name):
+    os.mkdir(path(name))
+
+
+def rmdir(name):
+    os.rmdir(path(name))
+
+
+def enter(name):
+    assert os.access(path(name), os.R_OK | os.W_OK)
+    os.chdir(ROOT)
+
+
 def overwrite(name):
     fd = os.open(path(name), os.O_WRONLY)
     os.write(fd, b"y" * 4096)
@@ -80,10 +97,9 @@ def text(name):
 
 
 os.mkdir(ROOT)
-# The directory's own attributes are asked for after each change in it: one GETATTR.
-cost("create an empty file", {"getattr": 1, "lookup": 1, "mknod": 1}, create, "empty")
+cost("create an empty file", {**DIRECTORY, "lookup": 1, "mknod": 1}, create, "empty")
 # The times of what was written go with the close, of this file or of the one before.
-cost("create, write 4 KiB, close", {"getattr": 1, "lookup": 1, "mknod": 1, "getxattr": 1, "write": 1, "setattr": 2},
+cost("create, write 4 KiB, close", {**DIRECTORY, "lookup": 1, "mknod": 1, "getxattr": 1, "write": 1, "setattr": 2},
      create_and_write, "small")
 for n in ("small1", "small2"):
     overwrite(n)
@@ -94,12 +110,19 @@ cost("open, read, close a known file", {}, read, "small")
 cost("stat, open, read, close a known file", {"getattr": 1} if WRITEBACK else {}, look, "small")
 cost("open a text file in a program that asks for a terminal", {"getattr": 1} if WRITEBACK else {}, text, "small")
 # Each refresh of attributes makes the kernel ask again for security.capability at the next write.
-cost("overwrite 4 KiB, fsync", {"write": 1, "setattr": 1 if WRITEBACK else 0, "getxattr": 1}, overwrite, "small")
-cost("rename", {"getattr": 1, "lookup": 1, "rename": 1, "setattr": 1}, rename, "small")
-cost("unlink", {"getattr": 1, "unlink": 1, "setattr": 1}, unlink, "to-small")
+cost("overwrite 4 KiB, fsync", {**KEPT_TIMES, "write": 1, "getxattr": 1}, overwrite, "small")
+cost("rename", {**DIRECTORY, **KEPT_TIMES, "lookup": 1, "rename": 1}, rename, "small")
+cost("unlink", {**DIRECTORY, **KEPT_TIMES, "unlink": 1}, unlink, "to-small")
+cost("mkdir", {**DIRECTORY, "lookup": 1, "mkdir": 1}, mkdir, "directory")
+cost("rmdir", {**DIRECTORY, "rmdir": 1}, rmdir, "directory")
 for n in ("none1", "none2"):
     miss(n)
 cost("a name that is known to be missing", {}, miss, "none")
+# access(2) and chdir(2), which the kernel decides by itself where it checks permissions.
+for n in ("known1", "known2"):
+    create(n)
+cost("access, chdir", DIRECTORY if DIRECTORY else {"access": 2}, enter, "known")
+os.chdir("/")
 create("list")
 os.listdir(ROOT)
 before_list = counts()
@@ -109,8 +132,9 @@ print(f"list a known directory: {spent_list}")
 if set(spent_list) - {"getattr"}:
     FAULTS.append(f"list a known directory: {spent_list}")
 total = counts()
-for kind, most in (("open", 1), ("opendir", 1), ("create", 1), ("fsync", 1), ("release", 0), ("releasedir", 0)):
+for kind, most in (("open", 1), ("opendir", 1), ("create", 1), ("fsync", 1), ("release", 0), ("releasedir", 0),
+                   ("access", 0 if CHECKS == "checked" else 4)):
     if total[kind] > most:
         FAULTS.append(f"{total[kind]} requests {kind} in all")
-print("\n".join(FAULTS) or f"{MODE}: fine")
+print("\n".join(FAULTS) or f"{MODE}, {CHECKS}: fine")
 sys.exit(bool(FAULTS))

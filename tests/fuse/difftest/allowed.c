@@ -36,6 +36,10 @@ const struct allowed allowed_differences[] = {
 	{ FIELD_TRUNCATE_TO_SAME, NULL, NULL, NULL,
 	  "truncate(2) to the size that a file has: tmpfs changes mtime if pages are allocated, and not otherwise; "
 	  "not called" },
+	{ FIELD_STICKY_FOR_ROOT, NULL, NULL, NULL,
+	  "sticky bits where only root may enter: the kernel stores them and otherwise overlooks them, as it does for every "
+	  "FUSE filesystem without default_permissions, so its rules against files and links that others left in such a "
+	  "directory (fs.protected_*) do not hold; with --root there are none" },
 	{ FIELD_TMPFILE_IN_REMOVED, NULL, NULL, NULL,
 	  "O_TMPFILE in a directory that was removed and is still somebody's: tmpfs makes the file, rampool says ENOENT as "
 	  "for every other name in it; not called" },

@@ -449,6 +449,8 @@ static void c_user(struct world *w)
 {
 	unsigned user = one_in(w, 2) ? 0 : below(w, 3);
 
+	if (w->stays_root)
+		user = 0;
 	say(w, "%u", user);
 	become(user);
 	done(w, 0);
@@ -466,12 +468,12 @@ static void c_open_up(struct world *w)
 
 	if (seteuid(0))
 		_exit(2);
-	chmod("/", 01777);
+	chmod("/", any_sticky(w, 01777));
 	for (i = 0; i < 3; i++) {
 		if (lstat(dirs[i], &st) == 0 && !S_ISDIR(st.st_mode))
 			unlink(dirs[i]);
 		done(w, mkdir(dirs[i], 0777));
-		done(w, chmod(dirs[i], modes[below(w, 4)]));
+		done(w, chmod(dirs[i], any_sticky(w, modes[below(w, 4)])));
 	}
 	if (seteuid(uid))
 		_exit(2);

@@ -40,6 +40,7 @@ enum field {
 	FIELD_LOST_NAMES,
 	FIELD_TMPFILE_IN_REMOVED,
 	FIELD_TRUNCATE_TO_SAME,
+	FIELD_STICKY_FOR_ROOT,
 };
 struct allowed {
 	enum field field;
@@ -70,6 +71,7 @@ struct world {
 	uint64_t call;
 	bool strict;            /* compare even the fields of the table of allowed differences */
 	bool reference;
+	bool stays_root;        /* in trees that only root may enter */
 	mode_t umask;
 	bool timed;             /* this call says whether the change times moved */
 	int pipe;               /* records go here */
@@ -96,6 +98,7 @@ uint64_t any(struct world *w);
 unsigned below(struct world *w, unsigned n);
 bool one_in(struct world *w, unsigned n);
 const char *any_path(struct world *w);
+mode_t any_sticky(const struct world *w, mode_t mode); /* the mode, with the sticky bit if it may be there */
 int any_dirfd(struct world *w);             /* AT_FDCWD or a slot; prints it */
 const char *any_name(struct world *w);
 mode_t any_mode(struct world *w, mode_t usual);

@@ -21,6 +21,7 @@ struct run {
 	uint64_t walk_every;
 	bool trace;
 	bool strict;
+	bool stays_root;
 	bool drop;              /* the kernel's cached names and inodes are dropped at some walks (needs root) */
 	uint8_t *left_out;      /* calls that are not made */
 };
@@ -93,7 +94,7 @@ static void work(const struct run *run, struct world *w, int drop_fd)
 }
 
 /* The root directory as it is at the start of every run, whatever an earlier one left. */
-static bool empty_tree(void)
+static bool empty_tree(const struct world *w)
 {
 	static const struct timespec times[2] = { { .tv_sec = 3000 }, { .tv_sec = 4000 } };
 	char names[65536], *name;
@@ -105,13 +106,13 @@ static bool empty_tree(void)
 	for (name = names; name < names + length; name += strlen(name) + 1)
 		if (lremovexattr("/", name))
 			return false;
-	return length >= 0 && !chown("/", 0, 0) && !chmod("/", 01777) && !utimensat(AT_FDCWD, "/", times, 0);
+	return length >= 0 && !chown("/", 0, 0) && !chmod("/", any_sticky(w, 01777)) && !utimensat(AT_FDCWD, "/", times, 0);
 }
 
 static void worker(const struct run *run, unsigned which, int to)
 {
-	struct world w = { .seed = run->seed, .strict = run->strict, .pipe = to, .reference = !which,
-		.start_sec = time(NULL), .umask = 022 };
+	struct world w = { .seed = run->seed, .strict = run->strict, .stays_root = run->stays_root, .pipe = to,
+		.reference = !which, .start_sec = time(NULL), .umask = 022 };
 	int drop_fd = run->drop ? open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC) : -1;
 	unsigned i;
 
@@ -124,7 +125,7 @@ static void worker(const struct run *run, unsigned which, int to)
 		perror(run->trees[which]);
 		_exit(2);
 	}
-	if (!empty_tree()) {
+	if (!empty_tree(&w)) {
 		perror(run->trees[which]);
 		_exit(2);
 	}
@@ -268,11 +269,12 @@ static void shrink(struct run *run, struct failure *failure)
 static void usage(FILE *to)
 {
 	fprintf(to, "usage: difftest [--seed N] [--calls N] [--until N] [--walk N] [--trace] [--strict] [--shrink]\n"
-	        "                [--drop] [--list] REFERENCE SUBJECT\n"
+	        "                [--root] [--drop] [--list] REFERENCE SUBJECT\n"
 	        "Runs the same random system calls in two directories (everything in them is deleted) and compares.\n"
 	        "  --until N   stop after call N     --walk N   compare the whole trees every N calls (500)\n"
 	        "  --trace     print every call      --strict   allow no difference at all\n"
 	        "  --shrink    after a difference, leave out calls that it does not need\n"
+	        "  --root      never as another user: for a subject that only root may enter\n"
 	        "  --drop      drop the kernel's cached names and inodes now and then\n"
 	        "  --list      print the kinds of calls, and the allowed differences\n");
 }
@@ -301,7 +303,7 @@ int main(int argc, char **argv)
 		{ "seed", 1, NULL, 's' }, { "calls", 1, NULL, 'c' }, { "until", 1, NULL, 'u' },
 		{ "walk", 1, NULL, 'w' }, { "trace", 0, NULL, 't' }, { "strict", 0, NULL, 'x' },
 		{ "shrink", 0, NULL, 'k' }, { "drop", 0, NULL, 'd' }, { "list", 0, NULL, 'l' },
-		{ "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 },
+		{ "root", 0, NULL, 'r' }, { "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 },
 	};
 	struct run run = { .seed = 1, .calls = 10000, .walk_every = 500 };
 	struct failure failure = { 0 };
@@ -318,6 +320,7 @@ int main(int argc, char **argv)
 		case 'x': run.strict = true; break;
 		case 'k': shrinks = true; break;
 		case 'd': run.drop = true; break;
+		case 'r': run.stays_root = true; break;
 		case 'l': list(); return 0;
 		case 'h': usage(stdout); return 0;
 		default: usage(stderr); return 2;

@@ -198,12 +198,18 @@ size_t any_length(struct world *w)
 	return length;
 }
 
+mode_t any_sticky(const struct world *w, mode_t mode)
+{
+	return w->stays_root && !compares(w, FIELD_STICKY_FOR_ROOT) ? mode & ~(mode_t)S_ISVTX : mode;
+}
+
 mode_t any_mode(struct world *w, mode_t usual)
 {
 	mode_t mode = one_in(w, 2) ? usual : below(w, 010000);
 
 	if (!(mode & ~w->umask & S_IXGRP) && !compares(w, FIELD_SGID_WITHOUT_X))
 		mode &= ~(mode_t)S_ISGID;
+	mode = any_sticky(w, mode);
 	say(w, "mode %o, ", mode);
 	return mode;
 }
