@@ -52,6 +52,22 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, s
 		fuse_reply_buf(req, buffer, (size_t)result);
 }
 
+/* Everything, or the error that the rest met. The kernel takes a short answer to a page that it writes back (as it cannot
+ * tell whoever wrote it) for a full one: the rest would be lost, and fsync(2) would not tell. */
+static ssize_t write_back(const struct rp_node *node, uint64_t offset, const char *from, size_t size, unsigned flags)
+{
+	size_t done = 0;
+
+	while (done < size) {
+		ssize_t result = rp_fs_write(node->fs, node->object, offset + done, from + done, size - done, flags);
+
+		if (result < 0)
+			return result;
+		done += (size_t)result;
+	}
+	return (ssize_t)done;
+}
+
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *from, size_t size, off_t offset,
                      struct fuse_file_info *fi)
 {
@@ -63,7 +79,9 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *from, size_t si
 
 	rp_write_begin(server, &phase);
 	result = rp_node_find_to_change(server, ino, &node);
-	if (!result)
+	if (!result && fi->writepage)
+		result = write_back(&node, (uint64_t)offset, from, size, flags);
+	else if (!result)
 		result = rp_fs_write(node.fs, node.object, (uint64_t)offset, from, size, flags);
 	rp_write_end(server, phase, rp_ring_here(server));
 	if (result < 0) {
