@@ -84,7 +84,7 @@ static void bar_print(uint64_t done, uint64_t total, unsigned width)
 void rp_meter_show(struct rp_meter *meter, uint64_t done, uint64_t total)
 {
 	uint64_t now = now_ms(), spent = now - meter->started_ms;
-	char done_text[32], total_text[32], rate_text[32];
+	char done_text[32], total_text[32], rate_text[32], line[128];
 	struct winsize size;
 	unsigned columns;
 
@@ -94,15 +94,20 @@ void rp_meter_show(struct rp_meter *meter, uint64_t done, uint64_t total)
 	columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
 	rp_size_print(done, done_text);
 	rp_size_print(spent ? (uint64_t)((double)done * 1000 / (double)spent) : 0, rate_text);
-	fprintf(stderr, "\r%-8s ", meter->what);
 	if (total && done > total)
 		total = done;
-	if (total && columns >= 76)
-		bar_print(done, total, columns > 100 ? 40 : columns - 62);
 	if (total)
-		fprintf(stderr, "%s of %s, %s/s\033[K", done_text, rp_size_print(total, total_text), rate_text);
+		snprintf(line, sizeof(line), "%s of %s, %s/s", done_text, rp_size_print(total, total_text), rate_text);
 	else
-		fprintf(stderr, "%s, %s/s\033[K", done_text, rate_text);
+		snprintf(line, sizeof(line), "%s, %s/s", done_text, rate_text);
+	if (total && columns >= 76) {
+		fprintf(stderr, "\r%-8s ", meter->what);
+		bar_print(done, total, columns > 100 ? 40 : columns - 62);
+		fprintf(stderr, "%s\033[K", line);
+	} else {
+		/* Never into the last column: a line that wraps is not drawn over the next time. */
+		fprintf(stderr, "\r%.*s\033[K", (int)columns - 1, line);
+	}
 	fflush(stderr);
 }
 

@@ -282,6 +282,31 @@ free_writer:
 	return error;
 }
 
+/* Blocks that earlier commits wrote are gone. All that they held is in memory, or nothing can be saved any more: then
+ * everything is written again, behind where the file ended, and no commit before is left. */
+static int cut_mend(struct rp_image *image)
+{
+	bool is_cut;
+	int error = rp_store_cut_check(image->store, &is_cut);
+
+	if (error || !is_cut)
+		return error;
+	rp_image_log(&image->hooks, "%s: somebody cut it short; %s", image->path,
+	             atomic_load(&image->complete) ? "everything is written again" : "what was not read in yet may be lost");
+	if (!atomic_load(&image->complete))
+		return -EIO;
+	pthread_rwlock_wrlock(&image->store_lock);
+	rp_image_readdress(image->pool, NULL);
+	atomic_store(&image->committed_table, NOWHERE - 1);
+	atomic_store(&image->committed_catalog, NOWHERE - 1);
+	image->root = 0;
+	pthread_rwlock_unlock(&image->store_lock);
+	pthread_mutex_lock(&image->lock);
+	image->saved_bytes = image->saved_pages = 0;
+	pthread_mutex_unlock(&image->lock);
+	return 0;
+}
+
 int rp_image_commit_run(struct rp_image *image, bool clean, int (*progress)(void *, const struct rp_progress *), void *context)
 {
 	int error = 0;
@@ -290,9 +315,14 @@ int rp_image_commit_run(struct rp_image *image, bool clean, int (*progress)(void
 		return -EROFS;
 	if (image->directory_doubtful)
 		error = rp_image_compact_run(image);
+	if (!error)
+		error = cut_mend(image);
 	if (error)
 		return error;
 	if (!is_changed(image) && image->root) {
+		error = rp_store_name_check(image->store);
+		if (error)
+			return error;
 		if (!clean || (image->store->super.flags & RP_ROOT_CLEAN))
 			return 0;
 		return clean_publish(image);

@@ -164,7 +164,7 @@ int rp_image_compact_run(struct rp_image *image)
 
 	if (image->read_only)
 		return -EROFS;
-	if (!atomic_load(&image->complete))
+	if (!atomic_load(&image->complete) || !image->root)
 		return -EAGAIN;
 	if (asprintf(&path, "%s.new", image->store->path) < 0)
 		return -ENOMEM;

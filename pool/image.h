@@ -228,6 +228,7 @@ struct rp_store {
 	uint64_t end;             /* beyond everything ever written: where the next block goes once the buffer is out */
 	uint64_t data_end;        /* behind the last block that was written */
 	uint64_t end_published;   /* `end` when the last superblock was tried: nothing before may be cut off */
+	uint64_t size_known;      /* the file cannot be shorter, unless somebody cuts it */
 	uint8_t *buffer;
 	size_t buffered;          /* bytes in it; they go to `end` */
 	bool doubtful;            /* a write or sync failed: a new handle before anything else is written */
@@ -260,8 +261,10 @@ int rp_store_barrier(struct rp_store *store);
 /* next: generation, root, time, flags, keep, size, label, uuid; the rest is filled in. */
 int rp_store_publish(struct rp_store *store, const struct rp_super *next);
 void rp_store_abort(struct rp_store *store, int error);
-/* Does the path still name this file? -ESTALE: no; -ENOENT. */
+/* Does the path still name this file, with what was last written to it? -ESTALE: no; -ENOENT. */
 int rp_store_name_check(struct rp_store *store);
+/* Did somebody cut the file short, so that blocks are gone? */
+int rp_store_cut_check(struct rp_store *store, bool *is_cut);
 int rp_store_rename(struct rp_store *store, const char *to);
 
 /* Reading; any thread. -EIO: *why says what is wrong. */

@@ -211,6 +211,16 @@ static int file_lock(void *context, void *handle, char holder[256])
 	return st.st_nlink == 0 ? -ESTALE : 0;
 }
 
+/* A copy of an image has its id: only this tells that another file stands under the name now. */
+static bool file_same(void *context, void *a, void *b)
+{
+	const struct image_file *x = a, *y = b;
+	struct stat of_x, of_y;
+
+	(void)context;
+	return fstat(x->fd, &of_x) == 0 && fstat(y->fd, &of_y) == 0 && of_x.st_dev == of_y.st_dev && of_x.st_ino == of_y.st_ino;
+}
+
 const struct rp_io rp_io_files = {
 	.open = file_open,
 	.close = file_close,
@@ -223,6 +233,7 @@ const struct rp_io rp_io_files = {
 	.unlink = file_unlink,
 	.sync_directory = file_sync_directory,
 	.lock = file_lock,
+	.same = file_same,
 };
 
 int rp_io_file_owner_check(void *handle)

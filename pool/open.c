@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "image_state.h"
 #include "store.h"
 
@@ -47,10 +48,14 @@ static int target_check(const struct rp_io *io, const char *path, bool replace, 
                         void **lock)
 {
 	char holder[256] = "another process";
+	struct stat st;
 	void *handle;
 	int error = io->open(io->context, path, O_RDONLY, &handle);
 
 	*lock = NULL;
+	/* Following it would make a file where somebody else wants it; replacing it is not what whoever made it expects. */
+	if (error == -ENOENT && io == &rp_io_files && lstat(path, &st) == 0)
+		return rp_image_say(options, error, "%s: is a symbolic link to what does not exist", path);
 	if (error == -ENOENT)
 		return 0;
 	if (!error)
@@ -58,10 +63,10 @@ static int target_check(const struct rp_io *io, const char *path, bool replace, 
 	if (!replace && error != -EACCES && error != -EIO)
 		return rp_image_say(options, -EEXIST, "%s: exists", path);
 	if (error)
-		return rp_image_say(options, error, "%s: %s", path, strerror(-error));
+		return rp_image_say(options, error, "%s: %s", path, rp_store_open_text(error));
 	error = io->open(io->context, path, O_RDWR, &handle);
 	if (error)
-		return rp_image_say(options, error, "%s: %s", path, strerror(-error));
+		return rp_image_say(options, error, "%s: %s", path, rp_store_open_text(error));
 	error = io->lock(io->context, handle, holder);
 	if (error) {
 		io->close(io->context, handle);

@@ -55,11 +55,35 @@ int rp_store_name_check(struct rp_store *store)
 
 	if (error)
 		return error;
-	error = rp_store_supers_read(store->io, store->hooks, handle, super, good, &newest);
+	bool same = !store->io->same || store->io->same(store->io->context, handle, store->handle);
+
+	error = same ? rp_store_supers_read(store->io, store->hooks, handle, super, good, &newest) : -ESTALE;
+	if (error == -EINVAL) {
+		uint64_t size;
+
+		/* Cut to nothing it is still this file: see below. */
+		error = store->io->size(store->io->context, handle, &size);
+		if (!error && size)
+			error = -ESTALE;
+		store->io->close(store->io->context, handle);
+		return error;
+	}
 	store->io->close(store->io->context, handle);
 	if (error)
-		return error == -EINVAL ? -ESTALE : error;
-	return memcmp(super[newest].file_id, store->file_id, sizeof(store->file_id)) == 0 ? 0 : -ESTALE;
+		return error;
+	/* An older copy, put there byte for byte, has the id but not the number. One that was tried and failed may be there. */
+	same = memcmp(super[newest].file_id, store->file_id, sizeof(store->file_id)) == 0 &&
+	       super[newest].sequence >= store->super.sequence && super[newest].sequence <= store->sequence_last;
+	return same ? 0 : -ESTALE;
+}
+
+int rp_store_cut_check(struct rp_store *store, bool *is_cut)
+{
+	uint64_t size = 0;
+	int error = store->named ? store->io->size(store->io->context, store->handle, &size) : 0;
+
+	*is_cut = !error && store->named && size < store->size_known;
+	return error;
 }
 
 static int handle_replace(struct rp_store *store)
@@ -207,6 +231,7 @@ int rp_store_publish(struct rp_store *store, const struct rp_super *next)
 	store->written_bytes += sizeof(image);
 	store->super = super;
 	store->slot = slot;
+	store->size_known = super.file_end;
 	return 0;
 }
 

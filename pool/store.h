@@ -11,4 +11,7 @@ ssize_t rp_store_bytes_read(const struct rp_io *io, void *handle, void *to, size
 int rp_store_supers_read(const struct rp_io *io, const struct rp_hooks *hooks, void *handle,
                          struct rp_super best[RP_SUPER_SLOTS], bool good[RP_SUPER_SLOTS], unsigned *newest);
 
+/* What the error of opening a file means. */
+const char *rp_store_open_text(int error);
+
 #endif

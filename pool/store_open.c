@@ -73,6 +73,11 @@ void rp_store_close(struct rp_store *store)
 	free(store);
 }
 
+const char *rp_store_open_text(int error)
+{
+	return error == -EINVAL ? "is not an ordinary file" : error == -EISDIR ? "is a directory" : strerror(-error);
+}
+
 /* Open the path and take the lock; -ESTALE: replaced meanwhile. The lock's handle is store->lock. */
 static int lock_open(struct rp_store *store, int flags, const struct rp_image_options *says)
 {
@@ -82,7 +87,7 @@ static int lock_open(struct rp_store *store, int flags, const struct rp_image_op
 	int error = io->open(io->context, store->path, flags, &handle);
 
 	if (error)
-		return rp_image_say(says, error, "%s: %s", store->path, strerror(-error));
+		return rp_image_say(says, error, "%s: %s", store->path, rp_store_open_text(error));
 	error = io->lock(io->context, handle, holder);
 	if (error) {
 		io->close(io->context, handle);
@@ -172,6 +177,7 @@ static int supers_load(struct rp_store *store, const struct rp_image_options *sa
 	store->end = size > store->super.file_end ? size : store->super.file_end;
 	store->data_end = store->super.file_end;
 	store->end_published = store->end;
+	store->size_known = size < store->super.file_end ? size : store->super.file_end;
 	return 0;
 }
 
@@ -188,7 +194,7 @@ static int open_once(struct rp_store *store, const struct rp_store_options *opti
 	}
 	error = io->open(io->context, store->path, store->read_only ? O_RDONLY : O_RDWR, &store->handle);
 	if (error)
-		return rp_image_say(says, error, "%s: %s", store->path, strerror(-error));
+		return rp_image_say(says, error, "%s: %s", store->path, rp_store_open_text(error));
 	if (io == &rp_io_files && !options->any_owner) {
 		error = rp_io_file_owner_check(store->handle);
 		if (error)

@@ -30,6 +30,8 @@ struct rp_io {
 	int (*sync_directory)(void *context, const char *path_of_file); /* fsync of the directory the file is in */
 	/* Exclusive lock for the handle's life. -EBUSY: held; `holder` says by whom ("process 123, rampool mount"). */
 	int (*lock)(void *context, void *handle, char holder[256]);
+	/* Are two handles of one file? Null: it is not asked. */
+	bool (*same)(void *context, void *a, void *b);
 	void *context;
 };
 

@@ -46,7 +46,8 @@ static void bar_draw(unsigned percent, const char *numbers)
 			fputc(i * 100 < percent * bar ? '#' : ' ', stderr);
 		fputs("] ", stderr);
 	}
-	fprintf(stderr, "%3u%% %s\033[K", percent, numbers);
+	/* Never into the last column: a line that wraps is not drawn over the next time. */
+	fprintf(stderr, "%3u%%%.*s\033[K", percent, width > 5 ? (int)(width - 5) : 0, numbers);
 	fflush(stderr);
 }
 
@@ -67,12 +68,12 @@ void rp_bar_show(struct rp_bar *bar, uint64_t done_bytes, uint64_t total_bytes)
 		time_print((total_bytes - done_bytes) / rate, left, sizeof(left));
 	else
 		strcpy(left, "-:--");
-	snprintf(numbers, sizeof(numbers), "%s of %s, %s/s, %s left", rp_size_print(done_bytes, done),
+	snprintf(numbers, sizeof(numbers), " %s of %s, %s/s, %s left", rp_size_print(done_bytes, done),
 	         rp_size_print(total_bytes, total), rp_size_print(rate, speed), left);
 	if (bar->terminal)
 		bar_draw(percent, numbers);
 	else
-		fprintf(stderr, "%u%%: %s\n", percent, numbers);
+		fprintf(stderr, "%u%%:%s\n", percent, numbers);
 	bar->drawn = true;
 }
 
