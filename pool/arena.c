@@ -200,6 +200,20 @@ static void set_tight(struct rp_arena *arena)
 		atomic_store_explicit(&arena->tight, tight, memory_order_relaxed);
 }
 
+bool rp_arena_resize(struct rp_arena *arena, uint64_t limit, uint64_t more, bool force)
+{
+	pthread_mutex_lock(&arena->lock);
+	bool fits = force || limit >= arena->limit || (more < limit && arena->taken + more + reserve_for(limit) <= limit);
+
+	if (fits) {
+		arena->limit = limit;
+		arena->reserve = reserve_for(limit);
+		set_tight(arena);
+	}
+	pthread_mutex_unlock(&arena->lock);
+	return fits;
+}
+
 /* An extent with a free frame, made or taken back from the system when no warm one has any. UINT64_MAX: none. */
 static uint64_t pick_extent(struct rp_arena *arena)
 {

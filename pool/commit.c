@@ -12,10 +12,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "image_state.h"
 
 /* A tree without catalog has the address 0; one that stands nowhere in the file this. */
 #define NOWHERE UINT64_MAX
+#define TELL_SECONDS 60
 
 rp_addr rp_image_root_addr(struct rp_pool *pool, rp_entry root)
 {
@@ -95,14 +97,27 @@ void rp_image_wait_commit(void *context)
 	pthread_mutex_unlock(&image->reading_lock);
 }
 
+/* With sync=image on a full disk each fsync fails: the first is told, another reason is, the rest in a line a minute. */
 void rp_image_failure_note(struct rp_image *image, int error, const char *what)
 {
+	char untold[64] = "";
+	struct timespec now;
+	bool tell;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
 	pthread_mutex_lock(&image->lock);
+	tell = !image->failure_told_sec || error != image->last_error || now.tv_sec >= image->failure_told_sec + TELL_SECONDS;
 	image->commits_failed++;
 	image->last_error = error;
 	snprintf(image->last_error_text, sizeof(image->last_error_text), "%s: %s", what, strerror(-error));
+	if (tell && image->failures_untold)
+		snprintf(untold, sizeof(untold), "; so did %" PRIu64 " saves before it", image->failures_untold);
+	image->failures_untold = tell ? 0 : image->failures_untold + 1;
+	image->failure_told_sec = tell ? now.tv_sec + (now.tv_sec == 0) : image->failure_told_sec;
 	pthread_mutex_unlock(&image->lock);
-	rp_image_log(&image->hooks, "%s: saving failed: %s: %s (the commit before stands)", image->path, what, strerror(-error));
+	if (tell)
+		rp_image_log(&image->hooks, "%s: saving failed: %s: %s (the commit before stands%s)", image->path, what,
+		             strerror(-error), untold);
 }
 
 static const char *reason_of(int error)
@@ -196,6 +211,17 @@ static int blocks_write(struct rp_image *image, struct rp_writer *writer, struct
 	return 0;
 }
 
+/* What was saved is there. */
+static void failure_forget(struct rp_image *image)
+{
+	pthread_mutex_lock(&image->lock);
+	image->last_error = 0;
+	image->last_error_text[0] = '\0';
+	image->failure_told_sec = 0;
+	image->failures_untold = 0;
+	pthread_mutex_unlock(&image->lock);
+}
+
 /* The commit counts: say so everywhere. */
 static void commit_settle(struct rp_image *image, const struct rp_writer *writer, const struct rp_snapshot *snapshot)
 {
@@ -211,13 +237,12 @@ static void commit_settle(struct rp_image *image, const struct rp_writer *writer
 	image->generation = super->generation;
 	image->saved_sec = super->sec;
 	image->commits++;
-	image->last_error = 0;
-	image->last_error_text[0] = '\0';
 	image->file_bytes = image->store->end;
 	image->written_bytes = image->store->written_bytes;
 	image->changed_since_sec = 0;
 	image->progress.done_bytes = image->progress.total_bytes;
 	pthread_mutex_unlock(&image->lock);
+	failure_forget(image);
 }
 
 uint64_t rp_image_live_bytes(const struct rp_image *image, uint64_t more_bytes, uint64_t more_pages)
@@ -323,6 +348,7 @@ int rp_image_commit_run(struct rp_image *image, bool clean, int (*progress)(void
 		error = rp_store_name_check(image->store);
 		if (error)
 			return error;
+		failure_forget(image);
 		if (!clean || (image->store->super.flags & RP_ROOT_CLEAN))
 			return 0;
 		return clean_publish(image);

@@ -48,6 +48,8 @@ struct rp_image {
 	int64_t saved_sec, changed_since_sec;
 	int last_error;
 	char last_error_text[256];
+	int64_t failure_told_sec;       /* by the monotonic clock, 0: no save failed since one worked */
+	uint64_t failures_untold;
 	struct rp_progress progress;
 	bool committing;
 	enum rp_codec codec;

@@ -81,10 +81,10 @@ struct rp_arena {
 	uint64_t capacity;            /* frames there is address space for */
 	struct rp_frame_info *frames; /* capacity of them */
 	struct rp_extent *extents;
-	uint64_t reserve;             /* frames kept for RP_OP_RESERVE */
 	/* the arena's lock guards the rest: held for a bounded number of frames, never while bytes are copied or zeroed */
 	pthread_mutex_t lock;
 	uint64_t limit;               /* frames the size allows */
+	uint64_t reserve;             /* of these, frames kept for RP_OP_RESERVE */
 	uint64_t taken;               /* frames out of the arena: in use, in slots' caches, retired */
 	uint64_t taken_high;
 	uint64_t extents_made;        /* extents [0, extents_made) were handed out at least once */
@@ -104,6 +104,8 @@ void rp_arena_free(struct rp_arena *arena);
 /* Up to `count` frames; returns how many (0: the class's limit is reached). */
 unsigned rp_arena_take(struct rp_arena *arena, enum rp_class class, rp_frame *to, unsigned count);
 void rp_arena_give(struct rp_arena *arena, const rp_frame *from, unsigned count);
+/* Another limit, and the reserve that goes with it. false: smaller than what is taken, `more` and the reserve. */
+bool rp_arena_resize(struct rp_arena *arena, uint64_t limit, uint64_t more, bool force);
 void rp_arena_trim(struct rp_arena *arena, uint64_t keep_extents);
 uint64_t rp_arena_room(struct rp_arena *arena, enum rp_class class); /* frames the class could take now */
 uint64_t rp_arena_resident_bytes(struct rp_arena *arena);

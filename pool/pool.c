@@ -277,21 +277,15 @@ int rp_pool_resize(struct rp_pool *pool, uint64_t size_bytes)
 		return -ENOMEM;
 	rp_pool_reclaim(pool);
 	pthread_mutex_lock(&arena->lock);
-	bool fits = arena->taken + arena->reserve <= limit;
-
 	before = arena->limit;
-	if (fits)
-		arena->limit = limit;
 	pthread_mutex_unlock(&arena->lock);
-	if (!fits)
+	/* What was not read in yet will come. */
+	if (!rp_arena_resize(arena, limit, atomic_load(&pool->unread), false))
 		return -ENOSPC;
 	int error = resize_header(pool, limit << RP_PAGE_SHIFT);
 
-	if (error) {
-		pthread_mutex_lock(&arena->lock);
-		arena->limit = before;
-		pthread_mutex_unlock(&arena->lock);
-	}
+	if (error)
+		rp_arena_resize(arena, before, 0, true);
 	return error;
 }
 

@@ -77,7 +77,7 @@ int rp_keep_resize(struct rp_pool *pool, uint64_t size_bytes, uint64_t *used_byt
 
 	rp_pool_status(pool, &status);
 	*used_bytes = (status.frame_used + status.unread_pages) * RP_PAGE_SIZE;
-	if (size_bytes < *used_bytes)
+	if (size_bytes < *used_bytes && size_bytes < status.size_bytes)
 		return -ENOSPC;
 	return rp_pool_resize(pool, size_bytes);
 }

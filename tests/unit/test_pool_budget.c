@@ -92,6 +92,32 @@ static void test_exact(uint64_t size)
 	rp_pool_destroy(pool);
 }
 
+/* Another size, full or not: the reserve is as large as that of a pool made so, and the last frame is as exact. */
+static void test_resize(void)
+{
+	static const uint64_t sizes[] = { 40 * MIB, 9 * MIB, 3 * MIB, 17 * MIB };
+	struct rp_pool *pool = new_pool(2 * MIB);
+	rp_object object = new_object(pool);
+
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		struct rp_pool *made = new_pool(sizes[i]);
+		rp_page pages;
+
+		EXPECT_EQUAL(rp_pool_resize(pool, sizes[i]), 0);
+		EXPECT_EQUAL(status_of(pool).frame_limit, status_of(made).frame_limit);
+		EXPECT_EQUAL(status_of(pool).frame_reserve, status_of(made).frame_reserve);
+		EXPECT_EQUAL(fill(pool, object, 1), pages = fill(made, new_object(made), 1));
+		/* Full: one frame less is too few, just as much is enough. */
+		EXPECT_EQUAL(rp_pool_resize(pool, sizes[i] - sizes[i] / 4), -ENOSPC);
+		EXPECT_EQUAL(rp_pool_resize(pool, sizes[i]), 0);
+		EXPECT_EQUAL(write_page(pool, object, pages, 1), -ENOSPC);
+		punch_all(pool, object);
+		rp_pool_destroy(made);
+	}
+	ref_check(pool);
+	rp_pool_destroy(pool);
+}
+
 /* Full to the last frame, with a snapshot that holds it all: deleting still works, and names too. */
 static void test_delete_when_full(void)
 {
@@ -223,6 +249,7 @@ int main(void)
 	test_exact(MIB);
 	test_exact(4 * MIB);
 	test_exact(33 * MIB);
+	test_resize();
 	test_delete_when_full();
 	test_overwrite_after_snapshot();
 	test_rounds();
