@@ -244,7 +244,9 @@ struct rp_snapshot_info {
 	int64_t sec;
 	uint32_t nsec;
 	uint64_t frame_count;   /* used when it was taken */
-	uint64_t alone_frames;  /* what deleting it would free; UINT64_MAX: not asked for */
+	/* What deleting it would free, at the least: a page that it alone holds but names several times, because copies in it
+	 * share it, is not counted. UINT64_MAX: not asked for. */
+	uint64_t alone_frames;
 	char name[RP_SNAPSHOT_NAME_MAX + 1];
 };
 /* All named snapshots, oldest first, into a malloc'd array the caller frees. measure: count alone_frames, which walks

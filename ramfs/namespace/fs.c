@@ -392,7 +392,7 @@ static int diff_object(void *context, rp_object object, const struct rp_record *
 	bool holder = (in_a ? in_a : in_b)->flags & RP_INODE_XATTR_HOLDER && (in_b ? in_b : in_a)->flags & RP_INODE_XATTR_HOLDER;
 
 	/* A change of attributes changes their owner's ctime, so the owner is reported by itself. */
-	if (!holder)
+	if (!holder && diff->changed)
 		diff->changed(diff->context, object, (in_a && S_ISDIR(in_a->mode)) || (in_b && S_ISDIR(in_b->mode)));
 	return 0;
 }

@@ -113,6 +113,7 @@ static void test_rollback(struct rp_fs *fs)
 	NEED_IS(rp_snapshot_take(rp_fs_pool(fs), &before), 0);
 	NEED_IS(rp_snapshot_rollback(rp_fs_pool(fs), snapshot), 0);
 	NEED_IS(rp_fs_rolled_back(fs, before, note_change, &changes), 0);
+	NEED_IS(rp_fs_rolled_back(fs, before, NULL, NULL), 0); /* asks nobody to be told */
 	NS_CHECK(fs);
 	NEED(has_change(&changes, root));
 	NEED(has_change(&changes, changed));
