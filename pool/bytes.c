@@ -55,6 +55,7 @@ int rp_bytes_read(struct rp_op *op, struct rp_tree *tree, rp_object object, uint
 			absent = true;
 			error = op->absent_count == sizeof(op->absent) / sizeof(op->absent[0]) ? RP_AGAIN : 0;
 		} else if (!error && !absent) {
+			rp_race_point("read");
 			if (f)
 				bytes_copy((uint8_t *)to + done, (uint8_t *)rp_bytes(op->pool, f) + (at & (RP_PAGE_SIZE - 1)), n);
 			else
@@ -103,6 +104,7 @@ static int page_write(struct rp_op *op, const struct rp_map *map, uint64_t offse
 		bool ours = rp_entry_is_frame(old) && rp_frame_is_ours(op, rp_entry_frame(old));
 
 		f = rp_entry_frame(old);
+		rp_race_point("write");
 		if (!ours)
 			error = page_renew(op, map, old, whole, &f);
 		if (error)

@@ -89,7 +89,7 @@ bool rp_frame_get_live(struct rp_pool *pool, rp_frame f)
 	_Atomic uint32_t *refs = &rp_info(pool, f)->refs;
 	uint32_t seen = atomic_load(refs);
 
-	while (seen)
+	while (seen && seen < RP_REFS_MAX)
 		if (atomic_compare_exchange_weak(refs, &seen, seen + 1))
 			return true;
 	return false;
@@ -164,6 +164,7 @@ int rp_frame_copy(struct rp_op *op, rp_frame from, rp_frame *out)
 		rp_page_copy(rp_bytes(pool, *out), rp_bytes(pool, from));
 	_Atomic rp_entry *source = rp_node(pool, from), *target = rp_node(pool, *out);
 
+	rp_race_point("copying");
 	for (unsigned i = first, n = 0; n < count; n++, i += step) {
 		/* Read once: a page that is being brought in may turn an address into a frame just now. */
 		rp_entry e = atomic_load_explicit(&source[i], memory_order_acquire);
@@ -172,7 +173,7 @@ int rp_frame_copy(struct rp_op *op, rp_frame from, rp_frame *out)
 			for (; n < count; n++, i += step)
 				atomic_store_explicit(&target[i], 0, memory_order_relaxed);
 			rp_frame_put(op, *out);
-			return RP_RACE;
+			return atomic_load(&rp_info(pool, rp_entry_frame(e))->refs) < RP_REFS_MAX ? RP_RACE : -ENOSPC;
 		}
 		atomic_store_explicit(&target[i], e, memory_order_relaxed);
 	}
@@ -187,6 +188,7 @@ void rp_frame_put_replaced(struct rp_op *op, rp_frame f)
 
 	if (atomic_fetch_sub_explicit(&rp_info(pool, f)->refs, 1, memory_order_acq_rel) != 1)
 		return;
+	rp_race_point("replaced");
 	/* An address may still become a reference: then they all wait for the frame's own end. */
 	for (n = 0; n < count; n++)
 		if (rp_entry_is_addr(atomic_load_explicit(&entry[n * step], memory_order_relaxed)))
@@ -201,6 +203,7 @@ void rp_frame_put_replaced(struct rp_op *op, rp_frame f)
 			if (rp_entry_is_frame(e))
 				rp_frame_put(op, rp_entry_frame(e));
 		}
+		rp_race_point("childless");
 		life &= ~(UINT64_C(0xff) << RP_EPOCH_BITS);
 		atomic_store_explicit(&i->life, life | (uint64_t)RP_KIND_DATA << RP_EPOCH_BITS, memory_order_relaxed);
 	}

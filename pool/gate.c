@@ -118,7 +118,11 @@ void rp_op_begin(struct rp_op *op, struct rp_pool *pool, unsigned flags)
 	for (;;) {
 		struct rp_slot *slot = rp_slot_claim(pool);
 
-		atomic_store(&slot->era, atomic_load(&pool->era));
+		uint64_t era = atomic_load(&pool->era);
+
+		rp_race_point("era read");
+		atomic_store(&slot->era, era);
+		rp_race_point("inside");
 		if (atomic_load(&pool->gate_closed) == 0) {
 			op_start(op, pool, slot, flags);
 			return;
@@ -129,13 +133,26 @@ void rp_op_begin(struct rp_op *op, struct rp_pool *pool, unsigned flags)
 	}
 }
 
-/* Keep or undo, and let go of what the operation held. Still inside the gate. */
+/* Frames may be on their way back, held up by whoever is inside, or look shared only until a node that is gone lets go of
+ * them. Alone, what is found is the truth. */
+static bool wants_last_try(const struct rp_op *op, int error)
+{
+	return error == -ENOSPC && op->starved && !op->alone;
+}
+
+/* Keep or undo, and let go of what the operation held; but what was brought in for it stays for the next try, if that one is
+ * not for bringing more in: else each try could miss in its turn a frame or the page. Still inside the gate. */
 static void op_settle(struct rp_op *op, int error)
 {
 	if (error)
 		rp_undo_back(op);
 	else
 		rp_undo_keep(op);
+	if (wants_last_try(op, error) || (error == RP_AGAIN && !op->absent_count)) {
+		carried.pin_count = op->pin_count;
+		memcpy(carried.pins, op->pins, sizeof(carried.pins));
+		return;
+	}
 	for (unsigned i = 0; i < op->pin_count; i++)
 		rp_frame_put(op, op->pins[i]);
 }
@@ -178,9 +195,9 @@ static bool op_again(struct rp_op *op, int *error)
 		result = -ENOSPC;
 		if (carried.tries++ < COMMITS_MAX)
 			return true;
-	} else if (result == -ENOSPC && op->starved && !op->alone) {
-		/* Frames may be on their way back, held up by whoever is inside, or look shared only until a node that is gone
-		 * lets go of them. Alone, what is found is the truth. */
+		while (carried.pin_count > 0)
+			rp_frame_put_outside(pool, carried.pins[--carried.pin_count]);
+	} else if (wants_last_try(op, result)) {
 		rp_pool_reclaim(pool);
 		carried.alone = true;
 		return true;
@@ -199,6 +216,7 @@ bool rp_op_end(struct rp_op *op, int *error)
 		return rp_gate_open(op, false, error);
 	op_settle(op, *error);
 	atomic_store_explicit(&slot->era, 0, memory_order_release);
+	rp_race_point("outside");
 	if (atomic_load_explicit(&slot->waiting, memory_order_relaxed) > 0)
 		rp_slot_reclaim(pool, slot, RP_CACHE_FRAMES);
 	rp_slot_release(slot);
@@ -209,23 +227,33 @@ bool rp_op_end(struct rp_op *op, int *error)
 	return op_again(op, error);
 }
 
-#define ALONE_PASSES 10000u /* a thread that looked in just now may have to be given the CPU first */
+/* Whoever is waited for needs the CPU, perhaps this one, and perhaps not only for a moment. */
+static void pause_for(unsigned times)
+{
+	const struct timespec pause = { .tv_nsec = 50000 };
 
-/* Nobody is inside, so nothing holds eras up: everything that can come back does. */
+	if (times < 100)
+		sched_yield();
+	else
+		nanosleep(&pause, NULL);
+}
+
+/* Nobody is inside, so nothing holds eras up but who looks in at the closed gate and leaves: everything that can come back
+ * does. A slot is held by others only while they leave, so this ends, however busy the machine. */
 static void reclaim_alone(struct rp_pool *pool, struct rp_slot *slot)
 {
 	unsigned i;
 
-	for (i = 0; i < ALONE_PASSES && atomic_load_explicit(&slot->waiting, memory_order_relaxed) > 0; i++) {
+	for (i = 0; atomic_load_explicit(&slot->waiting, memory_order_relaxed) > 0; i++) {
 		rp_slot_reclaim(pool, slot, UINT64_MAX);
-		sched_yield();
+		pause_for(i);
 	}
 	if (slot->cached) {
 		rp_arena_give(&pool->arena, slot->cache, slot->cached);
 		rp_slot_cached_set(slot, 0);
 	}
-	for (i = 0; i < ALONE_PASSES && rp_pool_reclaim(pool) > 0; i++)
-		sched_yield();
+	for (i = 0; rp_pool_reclaim(pool) > 0; i++)
+		pause_for(i);
 }
 
 void rp_gate_close(struct rp_op *op, struct rp_pool *pool, unsigned flags)
@@ -240,6 +268,7 @@ void rp_gate_close(struct rp_op *op, struct rp_pool *pool, unsigned flags)
 	op_start(op, pool, slot, flags);
 	op->alone = alone;
 	op->closed_ns = now_ns();
+	rp_race_point("close");
 	atomic_store(&pool->gate_closed, 1);
 	for (unsigned i = 0; i < RP_SLOT_COUNT; i++) {
 		for (unsigned spins = 0; atomic_load(&pool->slots[i].era) != 0; spins++)

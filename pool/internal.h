@@ -31,6 +31,14 @@
 #define RP_RACY
 #endif
 
+/* Where another thread's step may come between two of ours. tests/model/test_mutants builds with RP_RACE_POINTS: then
+ * others go first there. */
+#ifdef RP_RACE_POINTS
+void rp_race_point(const char *where);
+#else
+static inline void rp_race_point(const char *where) { (void)where; }
+#endif
+
 /* ---- Frames (frame.c) ----------------------------------------------------------------------------------------- */
 
 /* One word of state and two halves: 16 bytes a frame.
@@ -46,6 +54,11 @@ struct rp_frame_info {
 	_Atomic uint32_t addr_low;
 };
 static_assert(sizeof(struct rp_frame_info) == 16, "16 bytes a frame");
+
+/* One page can be shared as often as entries fit into the pool, which is more than the counter counts. From REFS_SHARED on a
+ * share copies; what goes on counting then are copies of nodes, each of which takes a frame, and at REFS_MAX that ends too. */
+#define RP_REFS_SHARED (UINT32_C(1) << 30)
+#define RP_REFS_MAX (UINT32_MAX - (UINT32_C(1) << 20))
 
 #define RP_EPOCH_BITS 48
 #define RP_EPOCH_MASK ((UINT64_C(1) << RP_EPOCH_BITS) - 1)
@@ -104,7 +117,8 @@ void rp_arena_free(struct rp_arena *arena);
 /* Up to `count` frames; returns how many (0: the class's limit is reached). */
 unsigned rp_arena_take(struct rp_arena *arena, enum rp_class class, rp_frame *to, unsigned count);
 void rp_arena_give(struct rp_arena *arena, const rp_frame *from, unsigned count);
-/* Another limit, and the reserve that goes with it. false: smaller than what is taken, `more` and the reserve. */
+/* Another limit, and the reserve that goes with it. false: smaller than what is taken, `more` and the reserve, and nothing
+ * changes; force: it is the limit all the same. */
 bool rp_arena_resize(struct rp_arena *arena, uint64_t limit, uint64_t more, bool force);
 void rp_arena_trim(struct rp_arena *arena, uint64_t keep_extents);
 uint64_t rp_arena_room(struct rp_arena *arena, enum rp_class class); /* frames the class could take now */
@@ -260,7 +274,7 @@ static inline void rp_frame_get(struct rp_pool *pool, rp_frame f)
 {
 	atomic_fetch_add_explicit(&rp_info(pool, f)->refs, 1, memory_order_relaxed);
 }
-/* One more reference unless there is none left: for the resident index. */
+/* One more reference unless there is none left, or no room for one: then what the frame holds must be had from elsewhere. */
 bool rp_frame_get_live(struct rp_pool *pool, rp_frame f);
 /* Drop a reference; the last one retires the frame. Inside an operation. */
 void rp_frame_put(struct rp_op *op, rp_frame f);
@@ -337,9 +351,10 @@ static inline bool rp_frame_is_ours(const struct rp_op *op, rp_frame f) { return
 
 /* The frame that holds the page, 0: hole. */
 int rp_map_find(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame *out);
-/* The entry, in memory that is ours, that names the page (stop 0) or the node of level `stop` above it (then nothing is made
- * where there is a hole: *out null). */
-int rp_map_own(struct rp_op *op, const struct rp_map *map, rp_page page, unsigned stop, _Atomic rp_entry **out);
+/* The entry, in memory that is ours, that names the page (stop 0) or the node of level `stop` above it. make: nodes are made
+ * where there is a hole, and the caller keeps others from taking nodes out (the shape lock shared, or what stands for it);
+ * otherwise *out is null there. */
+int rp_map_own(struct rp_op *op, const struct rp_map *map, rp_page page, unsigned stop, bool make, _Atomic rp_entry **out);
 /* The page's frame, ours: copied, or made of zeroes. logged: a page that was a hole becomes one again on undo. */
 int rp_map_edit(struct rp_op *op, const struct rp_map *map, rp_page page, bool logged, rp_frame *out);
 /* An entry that is an address becomes a frame's, if it is in memory; otherwise RP_AGAIN. *e: the entry as it is now. spot:
@@ -356,9 +371,11 @@ int rp_map_peek(struct rp_op *op, const struct rp_map *map, rp_page page, _Atomi
  * something else stands there now, look again (the frame is dropped); an error (the frame is dropped). */
 #define RP_RACE 2
 int rp_map_publish(struct rp_op *op, const struct rp_map *map, rp_page page, rp_entry old, rp_frame new);
-/* Where a hole at `page` ends, or the level-1 node above it: *node 0 and *end the first page behind the hole; or the node. */
+/* What stands at `page`: *node the level-1 node above it, and *end the first page behind the node's; or *node 0, and *end
+ * the first page behind the hole, or 1: the page itself, the only one, stands in the root. */
 int rp_map_leaf(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame *node, rp_page *end);
-/* Copy a page that is not ours, children referenced. RP_RACE: another copy has replaced it meanwhile, and a child is gone. */
+/* Copy a page that is not ours, children referenced. RP_RACE: another copy has replaced it meanwhile, and a child is gone.
+ * -ENOSPC also when a child has as many references as can be counted. */
 int rp_frame_copy(struct rp_op *op, rp_frame from, rp_frame *out);
 /* Drop the reference of an entry that names the copy now. When it was the last one, the children, which the copy names too,
  * lose theirs here and not after the frame's grace period: so they are known to be named once, and can be replaced in their

@@ -2,12 +2,14 @@
  *
  * Reading takes no lock: entries are atomic, nodes that are unlinked stay readable until every operation that may see them
  * has ended. Changing takes none either where it replaces like by like: a page or node that is not ours is copied, and the
- * copy is put in its place with a compare-and-swap; who loses starts again.
+ * copy is put in its place with a compare-and-swap; who loses starts again. Who finds that the page to be replaced has gone
+ * makes nothing on the way there, but looks again and fills the hole as whoever fills holes.
  *
- * Locks: shape (an array, picked by object number): whoever turns a hole into a page holds it shared for the moment of
- * putting the entry in and counting it; whoever takes nodes out, or clears entries, holds it alone. So no page is put into
- * a node that has left the map, and page_count is exact. Held for at most one node's entries; nothing sleeps under it. No
- * lock is taken inside it. The object table and the catalog take none: numbers_lock and catalog_lock keep their shape.
+ * Locks: shape (an array, picked by object number): whoever turns a hole into a page holds it shared while making the nodes
+ * above it, putting the entry in and counting it; whoever takes nodes out, or clears entries, holds it alone. So no page is
+ * put into a node that has left the map, no node comes while another goes, and page_count is exact. Held for at most one
+ * node's entries; nothing sleeps under it. Only arena.lock, and the resident index's, are taken inside it. The object table
+ * and the catalog take none: numbers_lock and catalog_lock keep their shape.
  */
 #include "internal.h"
 
@@ -168,6 +170,7 @@ static int make_node(struct rp_op *op, _Atomic rp_entry *at, rp_entry e, unsigne
 		return error;
 	rp_page_zero(rp_bytes(op->pool, f));
 	atomic_store_explicit(rp_node(op->pool, f), e & ~RP_ENTRY_HEIGHT_MASK, memory_order_relaxed);
+	rp_race_point("node");
 	if (!atomic_compare_exchange_strong(at, &e, rp_entry_from_frame(f, root ? level : 0))) {
 		atomic_store_explicit(rp_node(op->pool, f), 0, memory_order_relaxed);
 		rp_frame_put(op, f);
@@ -192,6 +195,7 @@ static int own_node(struct rp_op *op, _Atomic rp_entry *at, rp_entry *e)
 		return error;
 	rp_entry new = rp_entry_from_frame(copy, rp_entry_height(*e));
 
+	rp_race_point("copy");
 	if (atomic_compare_exchange_strong(at, e, new)) {
 		*e = new;
 		rp_frame_put_replaced(op, f);
@@ -201,8 +205,8 @@ static int own_node(struct rp_op *op, _Atomic rp_entry *at, rp_entry *e)
 	return 0;
 }
 
-/* The root, in memory and high enough for the page. */
-static int own_root(struct rp_op *op, const struct rp_map *map, rp_page page, unsigned stop, rp_entry *e)
+/* The root, in memory and, when nodes are to be made, high enough for the page. */
+static int own_root(struct rp_op *op, const struct rp_map *map, rp_page page, bool make, rp_entry *e)
 {
 	unsigned need = rp_height_for(page);
 
@@ -210,7 +214,7 @@ static int own_root(struct rp_op *op, const struct rp_map *map, rp_page page, un
 		int error = root_get(op, map, e);
 		unsigned height = rp_entry_height(*e);
 
-		if (error || (*e && height >= need) || (!*e && need == 0) || stop)
+		if (error || !make || (*e && height >= need) || (!*e && need == 0))
 			return error;
 		error = make_node(op, map->root, *e, *e ? height + 1 : need, true);
 		if (error)
@@ -218,17 +222,17 @@ static int own_root(struct rp_op *op, const struct rp_map *map, rp_page page, un
 	}
 }
 
-int rp_map_own(struct rp_op *op, const struct rp_map *map, rp_page page, unsigned stop, _Atomic rp_entry **out)
+int rp_map_own(struct rp_op *op, const struct rp_map *map, rp_page page, unsigned stop, bool make, _Atomic rp_entry **out)
 {
 	_Atomic rp_entry *at;
 	rp_entry e;
 	int error;
 
 restart:
-	error = own_root(op, map, page, stop, &e);
+	error = own_root(op, map, page, make, &e);
 	at = map->root;
 	*out = NULL;
-	if (error || (stop && (!e || page >= rp_height_pages(rp_entry_height(e)) || rp_entry_height(e) < stop)))
+	if (error || (!make && (!e || page >= rp_height_pages(rp_entry_height(e)) || rp_entry_height(e) < stop)))
 		return error;
 	for (unsigned level = rp_entry_height(e); level > stop;) {
 		unsigned height = rp_entry_height(e);
@@ -238,7 +242,7 @@ restart:
 			error = rp_entry_resolve(op, at, &e, &spot);
 		} else if (e) {
 			error = own_node(op, at, &e);
-		} else if (stop) {
+		} else if (!make) {
 			return 0;
 		} else {
 			error = make_node(op, at, 0, level, at == map->root);
@@ -251,6 +255,7 @@ restart:
 		if (!rp_entry_is_frame(e) || !rp_frame_is_ours(op, rp_entry_frame(e)))
 			continue;
 		at = &rp_node(op->pool, rp_entry_frame(e))[slot_of(page, level)];
+		rp_race_point("descend");
 		e = atomic_load_explicit(at, memory_order_acquire);
 		level--;
 	}
@@ -294,7 +299,7 @@ int rp_map_edit(struct rp_op *op, const struct rp_map *map, rp_page page, bool l
 {
 	struct rp_spot spot = rp_map_spot(map, page, 0);
 	_Atomic rp_entry *at;
-	int error = rp_map_own(op, map, page, 0, &at);
+	int error = rp_map_own(op, map, page, 0, true, &at);
 
 	if (error)
 		rp_map_prune(op, map, page); /* nodes made before frames ran out; nobody else shapes this map now */
@@ -315,35 +320,51 @@ int rp_map_edit(struct rp_op *op, const struct rp_map *map, rp_page page, bool l
 	return error;
 }
 
-int rp_map_publish(struct rp_op *op, const struct rp_map *map, rp_page page, rp_entry old, rp_frame new)
+/* The page's entry, if it is `old` still, becomes the frame's. RP_RACE: it is not. */
+static int put_page(struct rp_op *op, const struct rp_map *map, rp_page page, rp_entry old, rp_frame new)
+{
+	_Atomic rp_entry *at;
+	int error = rp_map_own(op, map, page, 0, !old, &at);
+
+	rp_race_point("put");
+	if (error)
+		return error;
+	return at && atomic_compare_exchange_strong(at, &old, rp_entry_from_frame(new, 0)) ? 0 : RP_RACE;
+}
+
+static int publish_in_hole(struct rp_op *op, const struct rp_map *map, rp_page page, rp_frame new)
 {
 	pthread_rwlock_t *shape = rp_shape(op->pool, map->object);
-	_Atomic rp_entry *at;
-	bool done = false;
 	int error;
 
-	if (!old)
-		pthread_rwlock_rdlock(shape);
-	error = rp_map_own(op, map, page, 0, &at);
-	if (!error) {
-		rp_entry e = old;
-
-		done = atomic_compare_exchange_strong(at, &e, rp_entry_from_frame(new, 0));
-	}
-	if (done && !old)
+	pthread_rwlock_rdlock(shape);
+	error = put_page(op, map, page, 0, new);
+	if (!error)
 		count_pages(map, 1);
-	if (!old)
-		pthread_rwlock_unlock(shape);
-	if (done && rp_entry_is_frame(old))
-		rp_frame_put(op, rp_entry_frame(old));
-	if (!done) {
-		/* Nodes made before frames ran out, or for a page that was punched meanwhile. */
+	pthread_rwlock_unlock(shape);
+	if (error) {
+		/* Nodes made before frames ran out, or for a page that another put and that was punched already. */
 		pthread_rwlock_wrlock(shape);
 		rp_map_prune(op, map, page);
 		pthread_rwlock_unlock(shape);
 		rp_frame_put(op, new);
 	}
-	return error ? error : done ? 0 : RP_RACE;
+	return error;
+}
+
+int rp_map_publish(struct rp_op *op, const struct rp_map *map, rp_page page, rp_entry old, rp_frame new)
+{
+	int error;
+
+	rp_race_point("publish");
+	if (!old)
+		return publish_in_hole(op, map, page, new);
+	error = put_page(op, map, page, old, new);
+	if (error)
+		rp_frame_put(op, new);
+	else if (rp_entry_is_frame(old))
+		rp_frame_put(op, rp_entry_frame(old));
+	return error;
 }
 
 static bool node_is_empty(struct rp_pool *pool, rp_frame f)
@@ -375,6 +396,7 @@ void rp_map_prune(struct rp_op *op, const struct rp_map *map, rp_page page)
 		e = atomic_load_explicit(at[level], memory_order_acquire);
 		if (!rp_entry_is_frame(e) || !node_is_empty(op->pool, rp_entry_frame(e)))
 			return;
+		rp_race_point("prune");
 		atomic_store_explicit(at[level], 0, memory_order_release);
 		rp_frame_put(op, rp_entry_frame(e));
 	}

@@ -294,7 +294,7 @@ void rp_page_drop_table(struct rp_op *op, rp_page page)
 	struct rp_map map = table_map(&op->pool->live);
 	_Atomic rp_entry *at;
 
-	if (rp_map_own(op, &map, page, 0, &at) != 0 || !at)
+	if (rp_map_own(op, &map, page, 0, false, &at) != 0 || !at)
 		return;
 	rp_entry e = atomic_exchange(at, 0);
 
@@ -374,8 +374,8 @@ int rp_page_drop(struct rp_op *op, rp_object object, rp_page page)
 		error = rp_map_find(op, &map, page, &f);
 	if (error || !f)
 		return error;
-	error = rp_map_own(op, &map, page, 0, &at);
-	if (error)
+	error = rp_map_own(op, &map, page, 0, false, &at);
+	if (error || !at)
 		return error;
 	rp_entry e = atomic_load(at);
 

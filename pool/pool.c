@@ -251,41 +251,41 @@ void rp_pool_status(struct rp_pool *pool, struct rp_pool_status *out)
 	memcpy(out->label, pool->label, sizeof(out->label));
 }
 
-static int resize_header(struct rp_pool *pool, uint64_t size_bytes)
+/* Arena and header, both or neither. The arena first: growing must be possible when not a frame is left. */
+static int resize(struct rp_op *op, uint64_t limit)
 {
+	struct rp_arena *arena = &op->pool->arena;
+	uint64_t before = arena->limit;
 	struct rp_header *header;
-	struct rp_op op;
 	int error;
 
-	do {
-		rp_op_begin(&op, pool, RP_OP_RESERVE);
-		error = rp_header_edit(&op, offsetof(struct rp_header, size_bytes), 8, &header);
-		if (!error)
-			header->size_bytes = size_bytes;
-	} while (rp_op_end(&op, &error));
+	/* What was not read in yet will come. */
+	if (!rp_arena_resize(arena, limit, atomic_load(&op->pool->unread), false)) {
+		op->starved = true; /* what is on its way back may be missing: alone, all of it is here */
+		return -ENOSPC;
+	}
+	error = rp_header_edit(op, offsetof(struct rp_header, size_bytes), 8, &header);
+	if (error)
+		rp_arena_resize(arena, before, 0, true);
+	else
+		header->size_bytes = limit << RP_PAGE_SHIFT;
 	return error;
 }
 
 int rp_pool_resize(struct rp_pool *pool, uint64_t size_bytes)
 {
-	struct rp_arena *arena = &pool->arena;
-	uint64_t limit = size_bytes >> RP_PAGE_SHIFT, before;
+	uint64_t limit = size_bytes >> RP_PAGE_SHIFT;
+	struct rp_op op;
+	int error;
 
 	if (limit < 256)
 		return -EINVAL;
-	if (limit + limit / 8 + 2 * RP_EXTENT_FRAMES > arena->capacity)
+	if (limit + limit / 8 + 2 * RP_EXTENT_FRAMES > pool->arena.capacity)
 		return -ENOMEM;
-	rp_pool_reclaim(pool);
-	pthread_mutex_lock(&arena->lock);
-	before = arena->limit;
-	pthread_mutex_unlock(&arena->lock);
-	/* What was not read in yet will come. */
-	if (!rp_arena_resize(arena, limit, atomic_load(&pool->unread), false))
-		return -ENOSPC;
-	int error = resize_header(pool, limit << RP_PAGE_SHIFT);
-
-	if (error)
-		rp_arena_resize(arena, before, 0, true);
+	do {
+		rp_gate_close(&op, pool, RP_OP_RESERVE);
+		error = resize(&op, limit);
+	} while (rp_gate_open(&op, false, &error));
 	return error;
 }
 

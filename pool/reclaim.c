@@ -62,6 +62,7 @@ static void retire_in(struct rp_pool *pool, struct rp_slot *slot, rp_frame f)
 	struct rp_frame_list *list = &slot->retired[era % 3];
 	rp_addr addr = rp_frame_addr(pool, f);
 
+	rp_race_point("retire");
 	if (addr) {
 		if (pool->resident)
 			rp_resident_remove(pool, addr, f);
@@ -93,6 +94,7 @@ static bool era_advance(struct rp_pool *pool)
 		if (seen != 0 && seen != era)
 			return false;
 	}
+	rp_race_point("era");
 	return atomic_compare_exchange_strong(&pool->era, &era, era + 1);
 }
 
@@ -133,6 +135,7 @@ void rp_slot_reclaim(struct rp_pool *pool, struct rp_slot *slot, uint64_t budget
 		rp_frame f = list_pop(pool, &slot->dying);
 
 		drop_children(pool, slot, f);
+		rp_race_point("free");
 		atomic_store_explicit(&rp_info(pool, f)->life, 0, memory_order_relaxed);
 		atomic_store_explicit(&rp_info(pool, f)->addr_low, 0, memory_order_relaxed);
 		cache_add(pool, slot, f);

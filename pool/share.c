@@ -11,11 +11,29 @@ struct side {
 	struct rp_map map;
 };
 
-/* What stood at an entry of the target is replaced by e (which gets a reference). */
+/* One more reference to what the entry names; or a copy of it, when there are too many. */
+static int name_again(struct rp_op *op, unsigned leaf, rp_entry *e)
+{
+	rp_frame f = rp_entry_frame(*e), copy;
+	int error = 0;
+
+	if (!rp_entry_is_frame(*e))
+		return 0;
+	if (atomic_load_explicit(&rp_info(op->pool, f)->refs, memory_order_relaxed) < RP_REFS_SHARED) {
+		rp_frame_get(op->pool, f);
+		return 0;
+	}
+	error = rp_frame_take(op, RP_CLASS_NORMAL, leaf, &copy);
+	if (error)
+		return error;
+	rp_page_copy(rp_bytes(op->pool, copy), rp_bytes(op->pool, f));
+	*e = rp_entry_from_frame(copy, 0);
+	return 0;
+}
+
+/* What stood at an entry of the target is replaced by e, whose reference is handed over. */
 static void put_entry(struct rp_op *op, struct side *to, _Atomic rp_entry *at, rp_entry e)
 {
-	if (rp_entry_is_frame(e))
-		rp_frame_get(op->pool, rp_entry_frame(e));
 	rp_entry old = atomic_exchange(at, e);
 
 	to->record->page_count += (uint64_t)(e != 0) - (uint64_t)(old != 0);
@@ -33,7 +51,9 @@ static int share_page(struct rp_op *op, struct side *from, rp_page page, struct 
 		error = rp_map_peek(op, &to->map, target, &at, &there);
 	if (error || (!e && !there))
 		return error;
-	error = rp_map_own(op, &to->map, target, 0, &at);
+	error = rp_map_own(op, &to->map, target, 0, true, &at);
+	if (!error)
+		error = name_again(op, to->map.leaf, &e);
 	if (!error)
 		put_entry(op, to, at, e & ~RP_ENTRY_HEIGHT_MASK);
 	return error;

@@ -146,7 +146,7 @@ static void catalog_drop_empty(struct rp_op *op, uint64_t index)
 	for (unsigned i = 0; i < RP_CATALOG_PER_PAGE; i++)
 		if (entry[i].id)
 			return;
-	if (rp_map_own(op, &map, index / RP_CATALOG_PER_PAGE, 0, &at) != 0)
+	if (rp_map_own(op, &map, index / RP_CATALOG_PER_PAGE, 0, false, &at) != 0 || !at)
 		return;
 	entry_put(op, atomic_exchange(at, 0));
 	rp_map_prune(op, &map, index / RP_CATALOG_PER_PAGE);

@@ -17,10 +17,12 @@ static bool punch_all(struct rp_op *op, const struct rp_map *map, rp_page last)
 
 	if (last < pages_under(atomic_load(map->root)))
 		return false;
+	rp_race_point("all");
 	pthread_rwlock_wrlock(shape);
 	/* Again: a write behind the range may have raised the map meanwhile. Under the lock it cannot. */
 	bool all = last >= pages_under(atomic_load(map->root));
 
+	rp_race_point("all locked");
 	if (all) {
 		root = atomic_exchange(map->root, 0);
 		__atomic_store_n(map->page_count, 0, __ATOMIC_RELAXED);
@@ -38,7 +40,7 @@ static int punch_leaf(struct rp_op *op, const struct rp_map *map, rp_page first)
 	_Atomic rp_entry *at;
 	rp_entry e;
 	uint64_t pages = 0;
-	int error = rp_map_own(op, map, first, 1, &at);
+	int error = rp_map_own(op, map, first, 1, false, &at);
 
 	if (error || !at)
 		return error;
@@ -46,6 +48,7 @@ static int punch_leaf(struct rp_op *op, const struct rp_map *map, rp_page first)
 	error = rp_entry_resolve(op, at, &e, &spot);
 	if (error || !e)
 		return error;
+	rp_race_point("leaf");
 	e = atomic_exchange(at, 0); /* a copy may have taken the node's place meanwhile; as many pages are in it */
 	for (unsigned i = 0; i < RP_NODE_ENTRIES; i++)
 		pages += atomic_load_explicit(&rp_node(op->pool, rp_entry_frame(e))[i], memory_order_relaxed) != 0;
@@ -73,8 +76,8 @@ static int punch_entries(struct rp_op *op, const struct rp_map *map, rp_page fir
 
 	if (error || !node || range_is_hole(rp_node(op->pool, node), first, last))
 		return error;
-	error = rp_map_own(op, map, first, 0, &at);
-	if (error)
+	error = rp_map_own(op, map, first, 0, false, &at);
+	if (error || !at)
 		return error;
 	for (; first < last; first++, at++) {
 		rp_entry e = atomic_exchange(at, 0);
@@ -112,6 +115,7 @@ int rp_pages_punch(struct rp_op *op, rp_object object, rp_page first, rp_page co
 			return error;
 		if (end > last)
 			end = last;
+		rp_race_point("piece");
 		if (node) {
 			pthread_rwlock_wrlock(rp_shape(op->pool, object));
 			if (end - *next == RP_NODE_ENTRIES)
@@ -175,9 +179,8 @@ static int run_get(struct rp_op *op, const struct rp_map *map, rp_page page, boo
 			if ((atomic_load_explicit(&entry[i], memory_order_relaxed) != 0) != *is_data)
 				break;
 	} else {
-		rp_entry root = atomic_load(map->root);
-
-		*is_data = page == 0 && root && rp_entry_height(root) == 0;
+		rp_race_point("extent");
+		*is_data = *end == 1; /* that of rp_map_leaf(): by now the root may be another */
 	}
 	return 0;
 }

@@ -66,7 +66,7 @@ struct rp_pool_status {
 	uint64_t arena_bytes;        /* memory the arena holds from the system */
 	bool huge_pages;
 	const char *arena_kind;      /* "tmpfs huge=always" or "memfd" */
-	uint64_t gate_closed_max_ns; /* the longest time operations were held up by a snapshot */
+	uint64_t gate_closed_max_ns; /* the longest time the gate was closed: for a snapshot, or a last try in a full pool */
 	uint64_t gate_closings;
 	uint64_t dirty_frames;       /* used frames with no image address: at most what a commit would write */
 	uint64_t unread_pages;       /* always 0 without an image: pages not yet brought in, as far as known */

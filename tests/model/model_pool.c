@@ -60,7 +60,8 @@ static void step_resize(struct model *m)
 		return;
 	rp_pool_status(m->pool, &status);
 	int error = rp_pool_resize(m->pool, limit << RP_PAGE_SHIFT | 77);
-	bool fits = status.frame_used + status.frame_reserve <= limit;
+	uint64_t reserve = limit / 64 < 32 ? 32 : limit / 64; /* at most 1024 at sizes that are not used here */
+	bool fits = limit >= status.frame_limit || status.frame_used + reserve <= limit;
 
 	if (error != (fits ? 0 : -ENOSPC))
 		ref_fail("resizing to %llu frames with %llu used: %d", (unsigned long long)limit,

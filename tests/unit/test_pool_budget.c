@@ -244,12 +244,31 @@ static void test_limits(void)
 	rp_pool_destroy(pool);
 }
 
+/* What is on its way back for a moment does not count as used. */
+static void test_resize_while_freeing(void)
+{
+	struct rp_pool *pool = new_pool(8 * MIB);
+	rp_object object = new_object(pool);
+	rp_page next;
+
+	fill(pool, object, 1);
+	for (unsigned i = 0; i < 100; i++) {
+		EXPECT_EQUAL(rp_pool_resize(pool, 8 * MIB - (i + 1) * RP_PAGE_SIZE), -ENOSPC);
+		EXPECT_EQUAL(REF_OP(pool, RP_OP_RESERVE, rp_pages_punch(&op, object, i, 1, &next)), 0);
+		EXPECT_EQUAL(rp_pool_resize(pool, 8 * MIB - (i + 1) * RP_PAGE_SIZE), 0);
+		EXPECT_EQUAL(status_of(pool).size_bytes, 8 * MIB - (i + 1) * RP_PAGE_SIZE);
+	}
+	ref_check(pool);
+	rp_pool_destroy(pool);
+}
+
 int main(void)
 {
 	test_exact(MIB);
 	test_exact(4 * MIB);
 	test_exact(33 * MIB);
 	test_resize();
+	test_resize_while_freeing();
 	test_delete_when_full();
 	test_overwrite_after_snapshot();
 	test_rounds();

@@ -1,6 +1,7 @@
 /* test_pool_bytes.c: reading and writing at every alignment, extents, the last pages there can be, sharing. */
 #include <errno.h>
 #include <string.h>
+#include "pool/internal.h"
 #include "tests/lib/expect.h"
 #include "tests/lib/random.h"
 #include "tests/lib/reference.h"
@@ -189,6 +190,51 @@ static void test_share(void)
 	EXPECT_EQUAL(REF_OP(pool, 0, rp_object_remove(&op, b)), 0);
 }
 
+static rp_frame frame_of(rp_object object, rp_page page)
+{
+	struct rp_record *record;
+	struct rp_map map;
+	rp_frame f = 0;
+
+	EXPECT_EQUAL(REF_OP(pool, RP_OP_READ, ({
+		int e = rp_record_map(&op, rp_pool_live(pool), object, &record, &map);
+		e ? e : rp_map_find(&op, &map, page, &f);
+	})), 0);
+	return f;
+}
+
+/* A page that has as many names as are allowed to it is copied instead; and no copy of a node takes its counter round. */
+static void test_share_too_often(void)
+{
+	rp_object a = new_object(), b = new_object();
+	struct rp_snapshot *snapshot;
+	uint8_t bytes[RP_PAGE_SIZE], is[RP_PAGE_SIZE];
+	rp_page done;
+	size_t n;
+
+	memset(bytes, 5, sizeof(bytes));
+	write_at(a, 0, bytes, sizeof(bytes));
+	write_at(a, RP_PAGE_SIZE, bytes, sizeof(bytes));
+	rp_frame f = frame_of(a, 1);
+
+	atomic_fetch_add(&rp_info(pool, f)->refs, RP_REFS_SHARED - 2);
+	EXPECT_EQUAL(rp_pages_share(pool, a, 1, b, 1, 1, &done), 0);
+	EXPECT_EQUAL(frame_of(b, 1), f);
+	EXPECT_EQUAL(rp_pages_share(pool, a, 1, b, 2, 1, &done), 0);
+	EXPECT(frame_of(b, 2) != f);
+	read_at(b, 2 * RP_PAGE_SIZE, is, sizeof(is));
+	EXPECT(memcmp(is, bytes, sizeof(is)) == 0);
+	atomic_fetch_add(&rp_info(pool, f)->refs, RP_REFS_MAX - RP_REFS_SHARED);
+	EXPECT_EQUAL(rp_snapshot_take(pool, &snapshot), 0);
+	EXPECT_EQUAL(REF_OP(pool, 0, rp_bytes_write(&op, a, 0, bytes, 1, &n)), -ENOSPC);
+	atomic_fetch_sub(&rp_info(pool, f)->refs, RP_REFS_MAX - 2);
+	EXPECT_EQUAL(REF_OP(pool, 0, rp_bytes_write(&op, a, 0, bytes, 1, &n)), 0);
+	rp_snapshot_put(snapshot);
+	ref_check(pool);
+	EXPECT_EQUAL(REF_OP(pool, 0, rp_object_remove(&op, a)), 0);
+	EXPECT_EQUAL(REF_OP(pool, 0, rp_object_remove(&op, b)), 0);
+}
+
 int main(void)
 {
 	struct rp_pool_options options = { .size_bytes = 64 << 20 };
@@ -203,6 +249,7 @@ int main(void)
 	test_extents();
 	test_last_pages();
 	test_share();
+	test_share_too_often();
 	ref_check(pool);
 	EXPECT_EQUAL(used(), empty);
 	rp_pool_destroy(pool);

@@ -1,8 +1,12 @@
-/* test_pool_full_threads.c: threads overwrite the pages of a full pool, all at once after each snapshot that came and went:
- * none of them may find it full, for nothing more is needed when all have written. */
+/* test_pool_full_threads.c: a pool is full when nothing more is there, not when somebody holds up what is on its way back. And
+ * threads overwrite the pages of a full pool, all at once after each snapshot that came and went: none of them may find it
+ * full, for nothing more is needed when all have written. */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
 #include <string.h>
+#include "pool/internal.h"
 #include "tests/lib/expect.h"
 #include "tests/lib/reference.h"
 
@@ -54,6 +58,57 @@ static void expect_bytes(int byte)
 	}
 }
 
+/* ---- A page that is free as soon as somebody leaves ------------------------------------------------------------------ */
+
+#define HOLD_UPS 20u
+
+static struct {
+	sem_t inside, go;
+} hold;
+
+static void *stay_inside(void *context)
+{
+	struct rp_op op;
+	int error = 0;
+
+	(void)context;
+	rp_op_begin(&op, all.pool, RP_OP_READ);
+	EXPECT_EQUAL(sem_post(&hold.inside), 0);
+	EXPECT_EQUAL(sem_wait(&hold.go), 0);
+	rp_op_end(&op, &error);
+	return NULL;
+}
+
+static void *write_first(void *context)
+{
+	(void)context;
+	EXPECT_EQUAL(write_page(0, 1, RP_PAGE_SIZE), 0);
+	return NULL;
+}
+
+static void test_hold_up(void)
+{
+	pthread_t holder, writer;
+	rp_page next;
+
+	EXPECT_EQUAL(sem_init(&hold.inside, 0, 0), 0);
+	EXPECT_EQUAL(sem_init(&hold.go, 0, 0), 0);
+	for (unsigned i = 0; i < HOLD_UPS; i++) {
+		EXPECT_EQUAL(pthread_create(&holder, NULL, stay_inside, NULL), 0);
+		EXPECT_EQUAL(sem_wait(&hold.inside), 0);
+		EXPECT_EQUAL(REF_OP(all.pool, RP_OP_RESERVE, rp_pages_punch(&op, all.object, 0, 1, &next)), 0);
+		EXPECT_EQUAL(pthread_create(&writer, NULL, write_first, NULL), 0);
+		/* The writer waits for the holder, and for nothing less. */
+		while (!atomic_load(&all.pool->gate_closed))
+			sched_yield();
+		EXPECT_EQUAL(sem_post(&hold.go), 0);
+		pthread_join(holder, NULL);
+		pthread_join(writer, NULL);
+	}
+	sem_destroy(&hold.inside);
+	sem_destroy(&hold.go);
+}
+
 int main(void)
 {
 	struct rp_pool_options options = { .size_bytes = 12 << 20 };
@@ -66,6 +121,7 @@ int main(void)
 	EXPECT_EQUAL(REF_OP(all.pool, 0, rp_object_create(&op, false, &all.object, &generation)), 0);
 	while (write_page(all.pages, 0, RP_PAGE_SIZE) == 0)
 		all.pages++;
+	test_hold_up();
 	pthread_barrier_init(&all.barrier, NULL, THREADS + 1);
 	for (unsigned i = 0; i < THREADS; i++)
 		EXPECT_EQUAL(pthread_create(&threads[i], NULL, overwrite, (void *)(uintptr_t)i), 0);
