@@ -207,38 +207,51 @@ static int whole_find(struct checking *c, const struct rp_image_check *check, ui
 	return error;
 }
 
-static bool is_wanted(struct checking *c, uint64_t whole)
+static bool is_wanted(struct checking *c, const char *question)
 {
 	char answer[16];
 
 	if (c->yes || c->no || !isatty(STDIN_FILENO))
 		return c->yes;
-	printf("Go back to commit %" PRIu64 "? What was saved later is lost. [y/N] ", whole);
+	printf("%s [y/N] ", question);
 	fflush(stdout);
 	return fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
-static int go_back(struct checking *c, uint64_t newest, uint64_t whole)
+/* Both superblocks name this commit. 0, or the exit status. */
+static int rolled_back(struct checking *c, uint64_t generation)
 {
 	struct rp_image_options options = image_options(c);
+
+	options.read_only = false;
+	c->message[0] = 0;
+	if (!rp_image_roll_back(c->path, generation, &options))
+		return 0;
+	rp_say(PROGRAM, "%s", c->message[0] ? c->message : rp_error_text(-EIO));
+	return EXIT_UNCORRECTED | EXIT_OPERATION;
+}
+
+static int go_back(struct checking *c, uint64_t newest, uint64_t whole)
+{
+	char question[100];
 	int error;
 
 	if (!whole) {
 		printf("%s: damaged, and no whole commit is left\n", c->path);
 		return EXIT_UNCORRECTED;
 	}
-	printf("%s: commit %" PRIu64 " is damaged; the newest whole one is %" PRIu64 "\n", c->path, newest, whole);
-	if (!is_wanted(c, whole)) {
+	if (whole == newest) /* of those whose root can be read */
+		printf("%s: damaged; the newest whole commit is %" PRIu64 "\n", c->path, whole);
+	else
+		printf("%s: commit %" PRIu64 " is damaged; the newest whole one is %" PRIu64 "\n", c->path, newest, whole);
+	snprintf(question, sizeof(question), "Go back to commit %" PRIu64 "? What was saved later is lost.", whole);
+	if (!is_wanted(c, question)) {
 		printf("%s: nothing was changed%s\n", c->path, c->yes ? "" : "; -y goes back");
 		return EXIT_UNCORRECTED;
 	}
-	options.read_only = false;
-	c->message[0] = 0;
-	error = rp_image_roll_back(c->path, whole, &options);
-	if (error) {
-		rp_say(PROGRAM, "%s", c->message[0] ? c->message : rp_error_text(error));
-		return EXIT_UNCORRECTED | EXIT_OPERATION;
-	}
+	error = rolled_back(c, whole);
+	if (error)
+		return error;
 	printf("%s: went back to commit %" PRIu64 "\n", c->path, whole);
 	return EXIT_CORRECTED;
 }
@@ -261,6 +274,19 @@ static int image_check(struct checking *c)
 		return go_back(c, newest, whole);
 	if (check.superblocks_good < 2 && newest > 1 && !c->quiet)
 		printf("%s: one of the two superblocks is not valid; the next save writes it again\n", c->path);
+	if (check.superblock_copies_bad && is_wanted(c, "Write the superblocks again?")) {
+		error = rolled_back(c, newest);
+		if (error)
+			return error;
+		printf("%s: the superblocks were written again\n", c->path);
+		check.bad_count -= check.superblock_copies_bad;
+		if (!check.bad_count)
+			return EXIT_CORRECTED;
+	} else if (check.superblock_copies_bad == check.bad_count && check.bad_count) {
+		printf("%s: damaged superblocks; commit %" PRIu64 " is whole, and the next saves write them again\n", c->path,
+		       newest);
+		return EXIT_UNCORRECTED;
+	}
 	if (check.bad_count) {
 		/* Only in commits before the newest, which compaction drops. */
 		printf("%s: %" PRIu64 " damaged blocks, in older commits only; the newest, %" PRIu64 ", is whole\n",

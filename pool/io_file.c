@@ -221,6 +221,16 @@ static bool file_same(void *context, void *a, void *b)
 	return fstat(x->fd, &of_x) == 0 && fstat(y->fd, &of_y) == 0 && of_x.st_dev == of_y.st_dev && of_x.st_ino == of_y.st_ino;
 }
 
+static uint64_t file_next_data(void *context, void *handle, uint64_t offset)
+{
+	const struct image_file *file = handle;
+	off_t data = lseek(file->fd, (off_t)offset, SEEK_DATA);
+
+	(void)context;
+	/* ENXIO: nothing comes. Another error: this filesystem cannot tell. */
+	return data >= 0 ? (uint64_t)data : errno == ENXIO ? UINT64_MAX : offset;
+}
+
 const struct rp_io rp_io_files = {
 	.open = file_open,
 	.close = file_close,
@@ -234,6 +244,7 @@ const struct rp_io rp_io_files = {
 	.sync_directory = file_sync_directory,
 	.lock = file_lock,
 	.same = file_same,
+	.next_data = file_next_data,
 };
 
 int rp_io_file_owner_check(void *handle)

@@ -1,8 +1,8 @@
 /* offline.c: images looked at without a pool: which commits they hold, whether every block is whole, going back.
  *
  * Commits are found along the chain of root blocks, from both superblocks: when the newest root is damaged, the other slot
- * still leads to the commit before. Verifying reads each block once, whatever shares it, so its time and memory follow the
- * number of blocks.
+ * still leads to the commit before. Where the chain breaks off, the file is searched for those before.
+ * Verifying reads each block once, whatever shares it, so its time and memory follow the number of blocks.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -19,6 +19,8 @@
 struct found {
 	struct rp_commit_info *list;
 	size_t count, room;
+	rp_addr broken;       /* where a link of the chain is damaged; 0: nowhere */
+	uint64_t below, newest; /* when scanning: generations below one and up to the other are wanted */
 };
 
 static int found_add(struct found *found, const struct rp_commit_info *one)
@@ -41,33 +43,77 @@ static uint64_t generation_lowest(const struct found *found)
 	return found->count ? found->list[found->count - 1].generation : UINT64_MAX;
 }
 
+static int root_add(struct found *found, rp_addr addr, const struct rp_root *root, uint64_t end)
+{
+	const struct rp_commit_info one = {
+		.generation = root->generation, .sec = root->sec, .nsec = root->nsec, .clean = root->flags & RP_ROOT_CLEAN,
+		.whole = true, .file_end = end, .root = addr,
+	};
+
+	return found_add(found, &one);
+}
+
 /* Follow the chain from a root; commits not older than what is listed are known already. */
 static int chain_follow(struct rp_store *store, rp_addr addr, struct found *found)
 {
 	while (addr) {
-		struct rp_commit_info one = { .root = addr };
 		struct rp_root root;
 		const char *why;
 		uint64_t block_end;
 		int error = rp_store_read_root(store, addr, &root, &block_end, NULL, &why);
 
-		if (error == -EIO)
+		if (error == -EIO) {
+			found->broken = addr;
 			return 0;
+		}
 		if (error)
 			return error;
 		if (root.generation < generation_lowest(found)) {
-			one.generation = root.generation;
-			one.sec = root.sec;
-			one.nsec = root.nsec;
-			one.clean = root.flags & RP_ROOT_CLEAN;
-			one.whole = true;
-			one.file_end = block_end;
-			error = found_add(found, &one);
+			error = root_add(found, addr, &root, block_end);
 			if (error)
 				return error;
+			found->broken = 0;
 		}
 		addr = root.previous;
 	}
+	return 0;
+}
+
+static int scanned_add(void *context, rp_addr addr, const struct rp_root *root, uint64_t end)
+{
+	struct found *found = context;
+
+	if (root->generation >= found->below || root->generation > found->newest)
+		return 0;
+	return root_add(found, addr, root, end);
+}
+
+/* Newest first; of two that bear the same number the one that was written later, because the other did not succeed. */
+static int by_generation(const void *a, const void *b)
+{
+	const struct rp_commit_info *x = a, *y = b;
+
+	if (x->generation != y->generation)
+		return x->generation < y->generation ? 1 : -1;
+	return x->root < y->root ? 1 : x->root > y->root ? -1 : 0;
+}
+
+/* What stands before the break in the chain. */
+static int chain_search(struct rp_store *store, uint64_t newest, struct found *found)
+{
+	size_t known = found->count, kept = found->count;
+	int error;
+
+	found->below = generation_lowest(found);
+	found->newest = newest;
+	error = rp_store_scan(store, scanned_add, found);
+	if (error || found->count == known)
+		return error;
+	qsort(found->list + known, found->count - known, sizeof(*found->list), by_generation);
+	for (size_t i = known; i < found->count; i++)
+		if (i == known || found->list[i].generation != found->list[i - 1].generation)
+			found->list[kept++] = found->list[i];
+	found->count = kept;
 	return 0;
 }
 
@@ -82,6 +128,8 @@ static int commits_find(struct rp_store *store, struct found *found, const struc
 		error = chain_follow(store, super[newest].root, found);
 	if (!error && good[!newest])
 		error = chain_follow(store, super[!newest].root, found);
+	if (!error && found->broken)
+		error = chain_search(store, super[newest].generation, found);
 	if (!error && !found->count)
 		error = -EIO;
 	if (error)
@@ -268,6 +316,7 @@ static int supers_verify(struct verifying *v)
 				continue;
 			}
 			v->check->bad_count++;
+			v->check->superblock_copies_bad++;
 			snprintf(line, sizeof(line), "superblock %u, copy %u: damaged", slot, copy);
 			if (v->check->report)
 				v->check->report(v->check->context, line);
@@ -279,12 +328,18 @@ static int supers_verify(struct verifying *v)
 }
 
 /* Does the chain end, or break off? */
-static int chain_end_verify(struct verifying *v, const struct rp_commit_info *oldest)
+static int chain_end_verify(struct verifying *v, rp_addr broken, const struct rp_commit_info *oldest)
 {
 	struct rp_root root;
 	const char *why;
-	int error = rp_store_read_root(v->store, oldest->root, &root, NULL, NULL, &why);
+	int error;
 
+	if (broken) {
+		if (broken != v->store->super.root) /* that was told */
+			bad_tell(v, broken, "the root of the commit before is damaged");
+		return 0;
+	}
+	error = rp_store_read_root(v->store, oldest->root, &root, NULL, NULL, &why);
 	if (!error && root.previous)
 		bad_tell(v, root.previous, "the root of the commit before is damaged");
 	return error == -EIO ? 0 : error;
@@ -312,7 +367,7 @@ static int commits_verify(struct verifying *v, const struct found *found)
 			v->check->newest_whole = found->list[i].generation;
 	}
 	if (!error)
-		error = chain_end_verify(v, &found->list[found->count - 1]);
+		error = chain_end_verify(v, found->broken, &found->list[found->count - 1]);
 	v->check->newest_is_whole = !error && v->check->newest_whole == super->generation;
 	return error;
 }
@@ -326,6 +381,7 @@ int rp_image_verify(const char *path, const struct rp_image_options *options, st
 	check->block_count = check->byte_count = check->bad_count = check->newest_whole = 0;
 	check->newest_is_whole = false;
 	check->superblocks_good = 0;
+	check->superblock_copies_bad = 0;
 	if (error)
 		return error;
 	v.seen.hooks = options ? options->hooks : NULL;
@@ -366,7 +422,8 @@ static int root_publish(struct rp_store *store, rp_addr addr)
 	super.root_checksum = checksum;
 	super.sec = root.sec;
 	super.nsec = root.nsec;
-	super.flags = root.flags;
+	if (root.generation != store->super.generation)
+		super.flags = root.flags;
 	super.size_bytes = root.size_bytes;
 	error = rp_store_begin(store);
 	/* Into both slots: none must lead back to what was left. */

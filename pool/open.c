@@ -322,8 +322,38 @@ static void other_slot_try(struct rp_image *image, const struct rp_image_options
 	store->super = super[!newest];
 }
 
+struct scanned {
+	uint64_t generation;
+	struct rp_root *root;
+	bool found;
+};
+
+static int scanned_take(void *context, rp_addr addr, const struct rp_root *root, uint64_t end)
+{
+	struct scanned *scanned = context;
+
+	(void)addr;
+	(void)end;
+	/* The later one of two counts. */
+	if (root->generation == scanned->generation) {
+		*scanned->root = *root;
+		scanned->found = true;
+	}
+	return 0;
+}
+
+/* The chain does not lead to the commit that is asked for, to be read only: it may be found without. */
+static int root_search(struct rp_image *image, uint64_t generation, struct rp_root *newest, struct rp_root *wanted)
+{
+	struct scanned scanned = { .generation = generation, .root = wanted };
+	int error = rp_store_scan(image->store, scanned_take, &scanned);
+
+	*newest = *wanted;
+	return error ? error : scanned.found ? 0 : -EIO;
+}
+
 /* The newest root, and the one that is asked for. */
-static int roots_find(struct rp_image *image, const struct rp_image_options *options, struct rp_root *newest,
+static int chain_walk(struct rp_image *image, const struct rp_image_options *options, struct rp_root *newest,
                       struct rp_root *wanted)
 {
 	struct rp_store *store = image->store;
@@ -356,6 +386,16 @@ static int roots_find(struct rp_image *image, const struct rp_image_options *opt
 	if (wanted->generation != generation)
 		return rp_image_say(options, -ESRCH, "%s: has no commit %" PRIu64 " any more", image->path, generation);
 	return 0;
+}
+
+static int roots_find(struct rp_image *image, const struct rp_image_options *options, struct rp_root *newest,
+                      struct rp_root *wanted)
+{
+	int error = chain_walk(image, options, newest, wanted);
+
+	if (error == -EIO && image->read_only && options && options->generation)
+		error = root_search(image, options->generation, newest, wanted);
+	return error;
 }
 
 static int pool_restore(struct rp_image *image, const struct rp_image_options *options, const struct rp_root *newest,

@@ -11,6 +11,9 @@ ssize_t rp_store_bytes_read(const struct rp_io *io, void *handle, void *to, size
 int rp_store_supers_read(const struct rp_io *io, const struct rp_hooks *hooks, void *handle,
                          struct rp_super best[RP_SUPER_SLOTS], bool good[RP_SUPER_SLOTS], unsigned *newest);
 
+/* Every whole root block in the file, in the order of the file; `each` returns an error to stop. */
+int rp_store_scan(struct rp_store *store,
+                  int (*each)(void *context, rp_addr addr, const struct rp_root *root, uint64_t end), void *context);
 /* What the error of opening a file means. */
 const char *rp_store_open_text(int error);
 

@@ -57,8 +57,8 @@ int rp_fs_status(struct rp_fs *fs, struct rp_fs_status *out);
 int rp_fs_inode_limit_set(struct rp_fs *fs, uint64_t inode_limit);  /* -ENOSPC: below what is used */
 
 /* After rp_snapshot_rollback(): forget what was cached; inodes that are held but no longer exist give -ESTALE from now
- * on. `changed` is called for each inode of either state that differs: for invalidating what a kernel keeps (null: nobody is told). The caller
- * has the snapshot of the state before. */
+ * on. `changed` is called for each inode of either state that differs: for invalidating what a kernel keeps (null: nobody
+ * is told). The caller has the snapshot of the state before. */
 int rp_fs_rolled_back(struct rp_fs *fs, struct rp_snapshot *before,
                       void (*changed)(void *context, rp_object ino, bool directory), void *context);
 

@@ -32,6 +32,8 @@ struct rp_io {
 	int (*lock)(void *context, void *handle, char holder[256]);
 	/* Are two handles of one file? Null: it is not asked. */
 	bool (*same)(void *context, void *a, void *b);
+	/* Where bytes are that were written, from offset on; UINT64_MAX: nowhere. Null: everywhere. */
+	uint64_t (*next_data)(void *context, void *handle, uint64_t offset);
 	void *context;
 };
 
@@ -135,7 +137,8 @@ struct rp_commit_info {
 	uint64_t file_end;        /* the file's length this commit needs */
 	rp_addr root;
 };
-/* Commits that can still be reached, newest first; a malloc'd array. Reads superblocks and root blocks only. */
+/* Commits that can still be reached, newest first; a malloc'd array. Reads superblocks and root blocks only; but when the
+ * chain of commits is broken, the whole file in search of those before the break. */
 int rp_image_commits(const char *path, const struct rp_image_options *options, struct rp_commit_info **out,
                      size_t *count);
 
@@ -144,6 +147,7 @@ struct rp_image_check {
 	uint64_t newest_whole;    /* generation of the newest commit with every block whole; 0: none */
 	bool newest_is_whole;
 	int superblocks_good;     /* 0..2 */
+	unsigned superblock_copies_bad; /* of the four: neither whole nor empty; counted in bad_count too */
 	void (*report)(void *context, const char *line);
 	void (*progress)(void *context, uint64_t done, uint64_t total);
 	void *context;

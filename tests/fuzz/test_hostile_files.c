@@ -95,7 +95,7 @@ static void program_run(char *const words[], bool patient)
 	EXPECT(waitpid(pid, &status, 0) == pid);
 	atomic_fetch_add(&shared->programs, 1);
 	if ((WIFEXITED(status) && WEXITSTATUS(status) < SANITIZER_STATUS) ||
-	    (WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE && total >= DUMP_MAX) ||
+	    (WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE && (total >= DUMP_MAX || !patient)) ||
 	    (WIFSIGNALED(status) && WTERMSIG(status) == SIGUSR1 && !patient))
 		return;
 	printf("FAIL: %s %s: status %#x; it said at the end:\n%.*s\n", words[0], words[1], (unsigned)status, (int)kept, tail);
