@@ -110,8 +110,8 @@ static int flush(const char *mountpoint, const struct rp_flush_ask *ask)
 			if (syncfs(root) && !error)
 				error = -errno;
 		}
-		/* An error of writing was or will be told to whoever wrote. */
-		if (error == -EIO || error == -ENOSPC || error == -EROFS)
+		/* An error of writing was or will be told to whoever wrote. ESTALE: a rollback took the file away. */
+		if (error == -EIO || error == -ENOSPC || error == -EROFS || error == -ESTALE)
 			error = 0;
 	}
 	close(root);
