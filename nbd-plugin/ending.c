@@ -6,10 +6,13 @@
  *
  * nbdkit's own handlers stay in place behind ours.
  */
+#include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include "plugin.h"
+
+#define NEAR_MS 500     /* nbdkit without a client comes to its end within that */
 
 static const int end_signals[RP_END_SIGNALS] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
 
@@ -32,21 +35,26 @@ static void on_signal(int number, siginfo_t *info, void *context)
 	errno = error;
 }
 
+/* Is the last save about to come? Not while a client is there; and one that has chosen no export yet is not counted,
+ * but waited for. */
+static bool end_is_near(void)
+{
+	struct pollfd event = { .fd = rp_plugin.ending.event, .events = POLLIN };
+
+	if (!rp_plugin.ending.stop && !rp_counters_connections())
+		poll(&event, 1, NEAR_MS);
+	return rp_plugin.ending.stop;
+}
+
 static void *end_run(void *context)
 {
 	eventfd_t value;
-	unsigned clients;
-	int error;
 
 	(void)context;
 	while (eventfd_read(rp_plugin.ending.event, &value) && errno == EINTR)
 		;
-	clients = rp_counters_connections();
-	if (rp_plugin.ending.stop || !clients)
-		return NULL; /* the last save is about to come */
-	error = rp_keep_save(rp_plugin.keep, NULL, NULL);
-	if (!error)
-		nbdkit_error("ending: saved; waiting for %u clients", clients);
+	if (!end_is_near() && !rp_keep_save(rp_plugin.keep, NULL, NULL))
+		nbdkit_error("ending: saved; waiting for clients (%u have an export open)", rp_counters_connections());
 	return NULL;
 }
 
