@@ -118,7 +118,7 @@ void rp_op_begin(struct rp_op *op, struct rp_pool *pool, unsigned flags)
 	for (;;) {
 		struct rp_slot *slot = rp_slot_claim(pool);
 
-		uint64_t era = atomic_load(&pool->era);
+		uint64_t era = atomic_load(&pool->era); /* old by the time it is said: then it holds the next one back */
 
 		rp_race_point("era read");
 		atomic_store(&slot->era, era);

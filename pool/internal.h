@@ -94,8 +94,9 @@ struct rp_arena {
 	uint64_t capacity;            /* frames there is address space for */
 	struct rp_frame_info *frames; /* capacity of them */
 	struct rp_extent *extents;
-	/* the arena's lock guards the rest: held for a bounded number of frames, never while bytes are copied or zeroed */
-	pthread_mutex_t lock;
+	/* the arena's lock guards the rest: held for a bounded number of frames, never while bytes are copied or zeroed. In lines
+	 * of its own: every look at a page needs base and frames. */
+	pthread_mutex_t lock __attribute__((aligned(64)));
 	uint64_t limit;               /* frames the size allows */
 	uint64_t reserve;             /* of these, frames kept for RP_OP_RESERVE */
 	uint64_t taken;               /* frames out of the arena: in use, in slots' caches, retired */
@@ -231,7 +232,8 @@ struct rp_pool {
 	struct rp_source source;          /* fetch null: no image, nothing is absent */
 	struct rp_resident *resident;
 	atomic_uint commits;              /* commits under way: what they freeze comes back, so overdraft is allowed */
-	_Atomic uint64_t unread;          /* pages not yet read in, as far as known; the image's business */
+	/* counters that change with every page brought in or replaced, apart from what every operation reads */
+	_Atomic uint64_t unread __attribute__((aligned(64))); /* pages not yet read in, as far as known; the image's business */
 	_Atomic uint64_t addressed;       /* used frames that have an image address */
 
 	/* the reclaimer */
@@ -386,7 +388,11 @@ void rp_page_copy(void *to, const void *from);
 void rp_page_zero(void *to);
 /* What class a copy of frame f may be taken with: one that frees f, or whose f a commit will free, may use the overdraft. */
 enum rp_class rp_class_for_copy(const struct rp_op *op, rp_frame f);
+/* Nodes of the path to the page that are ours and empty leave the map. Whoever calls these two keeps others from making nodes
+ * and putting pages in (the shape lock alone, or what stands for it). */
 void rp_map_prune(struct rp_op *op, const struct rp_map *map, rp_page page);
+/* Where only the beginning is left of a high map, the nodes above it leave; that of level 1 stays. */
+void rp_map_lower(struct rp_op *op, const struct rp_map *map);
 static inline rp_page rp_height_pages(unsigned height) { return (rp_page)1 << (RP_NODE_SHIFT * height); }
 unsigned rp_height_for(rp_page page);
 

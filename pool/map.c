@@ -401,3 +401,36 @@ void rp_map_prune(struct rp_op *op, const struct rp_map *map, rp_page page)
 		rp_frame_put(op, rp_entry_frame(e));
 	}
 }
+
+/* Does the root name a node that has nothing but its first child, a node too? That child. */
+static rp_frame only_child(struct rp_op *op, rp_entry root)
+{
+	_Atomic rp_entry *entry = rp_node(op->pool, rp_entry_frame(root));
+	rp_entry e;
+
+	if (rp_entry_height(root) < 2 || !rp_entry_is_frame(root) || !rp_frame_is_ours(op, rp_entry_frame(root)))
+		return 0;
+	for (unsigned i = 1; i < RP_NODE_ENTRIES; i++)
+		if (atomic_load_explicit(&entry[i], memory_order_relaxed))
+			return 0;
+	e = atomic_load_explicit(&entry[0], memory_order_acquire);
+	if (rp_entry_is_frame(e) && own_node(op, &entry[0], &e))
+		return 0; /* no frame for a copy: it stays as it is */
+	return rp_entry_is_frame(e) && rp_frame_is_ours(op, rp_entry_frame(e)) ? rp_entry_frame(e) : 0;
+}
+
+void rp_map_lower(struct rp_op *op, const struct rp_map *map)
+{
+	for (;;) {
+		rp_entry root = atomic_load_explicit(map->root, memory_order_acquire);
+		rp_frame child = only_child(op, root);
+
+		if (!child)
+			return;
+		/* Both are ours: nobody copies them, so whoever came by the node before changes what the map holds still. */
+		rp_race_point("lower");
+		rp_frame_get(op->pool, child);
+		atomic_store_explicit(map->root, rp_entry_from_frame(child, rp_entry_height(root) - 1), memory_order_release);
+		rp_frame_put_replaced(op, rp_entry_frame(root));
+	}
+}

@@ -92,6 +92,31 @@ static int punch_entries(struct rp_op *op, const struct rp_map *map, rp_page fir
 	return 0;
 }
 
+/* What lies in one node, whole or in part. *end: where that ends. */
+static int punch_piece(struct rp_op *op, const struct rp_map *map, rp_page first, rp_page last, rp_page *end)
+{
+	pthread_rwlock_t *shape = rp_shape(op->pool, map->object);
+	rp_frame node;
+	int error = rp_map_leaf(op, map, first, &node, end);
+
+	if (error)
+		return error;
+	if (*end > last)
+		*end = last;
+	rp_race_point("piece");
+	if (node) {
+		pthread_rwlock_wrlock(shape);
+		if (*end - first == RP_NODE_ENTRIES)
+			error = punch_leaf(op, map, first);
+		else
+			error = punch_entries(op, map, first, *end);
+		if (!error)
+			rp_map_lower(op, map);
+		pthread_rwlock_unlock(shape);
+	}
+	return error;
+}
+
 int rp_pages_punch(struct rp_op *op, rp_object object, rp_page first, rp_page count, rp_page *next)
 {
 	rp_page last = first + count;
@@ -106,29 +131,14 @@ int rp_pages_punch(struct rp_op *op, rp_object object, rp_page first, rp_page co
 		*next = last;
 		return 0;
 	}
-	for (unsigned leaves = 0; *next < last && leaves < LEAVES_PER_CALL; leaves++) {
-		rp_frame node;
+	for (unsigned leaves = 0; !error && *next < last && leaves < LEAVES_PER_CALL; leaves++) {
 		rp_page end;
 
-		error = rp_map_leaf(op, &map, *next, &node, &end);
-		if (error)
-			return error;
-		if (end > last)
-			end = last;
-		rp_race_point("piece");
-		if (node) {
-			pthread_rwlock_wrlock(rp_shape(op->pool, object));
-			if (end - *next == RP_NODE_ENTRIES)
-				error = punch_leaf(op, &map, *next);
-			else
-				error = punch_entries(op, &map, *next, end);
-			pthread_rwlock_unlock(rp_shape(op->pool, object));
-		}
-		if (error)
-			return error;
-		*next = end;
+		error = punch_piece(op, &map, *next, last, &end);
+		if (!error)
+			*next = end;
 	}
-	return 0;
+	return error;
 }
 
 int rp_pages_allocate(struct rp_op *op, rp_object object, rp_page first, rp_page count, rp_page *next)

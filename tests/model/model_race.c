@@ -178,6 +178,24 @@ static void test_prune(void)
 	sem_destroy(&order.written);
 }
 
+/* ---- Who copies a node while the map above it gets lower ------------------------------------------------------------------- */
+
+static void drop_far_page(void) { punch(1 << 18, (1 << 18) + 1); }
+
+static void test_lower(void)
+{
+	file = new_file();
+	write_page(1, 1);
+	write_page(1 << 18, 1);
+	share_everything();
+	write_page(1 << 18, 2); /* the root is ours now, and what is above page 1 is not */
+	trap_set("copy", drop_far_page);
+	write_page(1, 3);
+	trap_set("", NULL);
+	EXPECT_EQUAL(read_page(1), 3);
+	finish();
+}
+
 int main(void)
 {
 	struct rp_pool_options options = { .size_bytes = 8 << 20, .small_pages = true };
@@ -185,6 +203,7 @@ int main(void)
 	EXPECT_EQUAL(rp_pool_create(&options, &pool), 0);
 	test_extent();
 	test_prune();
+	test_lower();
 	rp_pool_destroy(pool);
 	return 0;
 }

@@ -190,6 +190,40 @@ static void test_share(void)
 	EXPECT_EQUAL(REF_OP(pool, 0, rp_object_remove(&op, b)), 0);
 }
 
+/* A file that was large, or had a page far out, keeps one node when only its beginning is left; also when a snapshot that came
+ * and went has made every node one to copy. */
+static void test_lower(bool shared)
+{
+	rp_object object = new_object();
+	struct rp_snapshot *snapshot = NULL;
+	uint8_t bytes[RP_PAGE_SIZE], is[RP_PAGE_SIZE];
+	rp_page next;
+
+	memset(bytes, 9, sizeof(bytes));
+	write_at(object, RP_PAGE_SIZE, bytes, sizeof(bytes));
+	uint64_t small = used();
+
+	for (unsigned shift = 9; shift < 51; shift += 6) {
+		write_at(object, (UINT64_C(1) << shift) << RP_PAGE_SHIFT, bytes, 1);
+		if (shared) {
+			EXPECT_EQUAL(rp_snapshot_take(pool, &snapshot), 0);
+			rp_snapshot_put(snapshot);
+			if (shift % 12 == 9)
+				write_at(object, (UINT64_C(1) << shift) << RP_PAGE_SHIFT, bytes, 1);
+		}
+		EXPECT(used() > small);
+		EXPECT_EQUAL(REF_OP(pool, RP_OP_RESERVE, rp_pages_punch(&op, object, 5, RP_PAGE_COUNT_MAX - 5, &next)), 0);
+		EXPECT_EQUAL(used(), small);
+		read_at(object, RP_PAGE_SIZE, is, sizeof(is));
+		EXPECT(memcmp(is, bytes, sizeof(is)) == 0);
+		expect_extent(object, 0, UINT64_C(1) << 62, false, RP_PAGE_SIZE);
+		expect_extent(object, RP_PAGE_SIZE, UINT64_C(1) << 62, true, 2 * RP_PAGE_SIZE);
+		expect_extent(object, 2 * RP_PAGE_SIZE, UINT64_C(1) << 62, false, UINT64_C(1) << 62);
+	}
+	ref_check(pool);
+	EXPECT_EQUAL(REF_OP(pool, 0, rp_object_remove(&op, object)), 0);
+}
+
 static rp_frame frame_of(rp_object object, rp_page page)
 {
 	struct rp_record *record;
@@ -250,6 +284,8 @@ int main(void)
 	test_last_pages();
 	test_share();
 	test_share_too_often();
+	test_lower(false);
+	test_lower(true);
 	ref_check(pool);
 	EXPECT_EQUAL(used(), empty);
 	rp_pool_destroy(pool);
