@@ -95,6 +95,15 @@ static int file_flush(int root, const struct rp_flush_ask *ask)
 	return 0;
 }
 
+/* Errors of writing are not ours: whoever wrote was or will be told, be it that there is no room or that a rollback took
+ * the file away. */
+static int all_flush(int root)
+{
+	if (syncfs(root) && (errno == ENOTCONN || errno == ECONNABORTED))
+		return -errno;
+	return 0;
+}
+
 static int flush(const char *mountpoint, const struct rp_flush_ask *ask)
 {
 	int root = -1, error = root_open(mountpoint, ask->device, &root);
@@ -104,15 +113,13 @@ static int flush(const char *mountpoint, const struct rp_flush_ask *ask)
 	if (ask->what == RP_FLUSH_FILE) {
 		error = file_flush(root, ask);
 	} else {
-		error = syncfs(root) ? -errno : 0;
+		error = all_flush(root);
 		if (ask->what == RP_FLUSH_DETACH) {
-			error = rp_mount_detach(mountpoint, true);
-			if (syncfs(root) && !error)
-				error = -errno;
+			int detached = rp_mount_detach(mountpoint, true);
+
+			error = all_flush(root);
+			error = detached ? detached : error;
 		}
-		/* An error of writing was or will be told to whoever wrote. ESTALE: a rollback took the file away. */
-		if (error == -EIO || error == -ENOSPC || error == -EROFS || error == -ESTALE)
-			error = 0;
 	}
 	close(root);
 	return error;
