@@ -128,7 +128,7 @@ static int commits_find(struct rp_store *store, struct found *found, const struc
 		error = chain_follow(store, super[newest].root, found);
 	if (!error && good[!newest])
 		error = chain_follow(store, super[!newest].root, found);
-	if (!error && found->broken)
+	if (!error && (found->broken || !found->count))
 		error = chain_search(store, super[newest].generation, found);
 	if (!error && !found->count)
 		error = -EIO;
@@ -350,14 +350,18 @@ static int commits_verify(struct verifying *v, const struct found *found)
 	struct rp_super *super = &v->store->super;
 	struct rp_root newest;
 	const char *why;
-	int error = rp_store_read_root(v->store, found->list[0].root, &newest, NULL, NULL, &why);
+	uint64_t checksum;
+	int error = rp_store_read_root(v->store, found->list[0].root, &newest, NULL, &checksum, &why);
+	/* As one who opens the image asks. */
+	bool named = found->list[0].generation == super->generation && found->list[0].root == super->root &&
+	             checksum == super->root_checksum;
 
 	if (error)
 		return error;
 	v->epoch_limit = newest.epoch + 1;
-	if (found->list[0].generation != super->generation) {
+	if (!named) {
 		v->generation = super->generation;
-		bad_tell(v, super->root, "the newest commit's root is damaged");
+		bad_tell(v, super->root, "the newest commit's root is damaged, or not the one the superblock means");
 	}
 	for (size_t i = 0; i < found->count && !error; i++) {
 		bool whole;
@@ -368,7 +372,7 @@ static int commits_verify(struct verifying *v, const struct found *found)
 	}
 	if (!error)
 		error = chain_end_verify(v, found->broken, &found->list[found->count - 1]);
-	v->check->newest_is_whole = !error && v->check->newest_whole == super->generation;
+	v->check->newest_is_whole = !error && named && v->check->newest_whole == super->generation;
 	return error;
 }
 

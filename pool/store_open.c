@@ -165,8 +165,10 @@ static int supers_load(struct rp_store *store, const struct rp_image_options *sa
 	error = rp_super_features_check(&store->super, store->read_only, name);
 	if (error)
 		return rp_image_say(says, error, "%s: needs what this version does not have: %s", store->path, name);
+	/* Numbers that rise must have room to. */
 	if (store->super.codec > RP_CODEC_ZSTD || store->super.root > RP_ADDR_MAX ||
-	    store->super.file_end > rp_addr_offset(RP_ADDR_MAX))
+	    store->super.file_end > rp_addr_offset(RP_ADDR_MAX) ||
+	    (store->super.generation | store->super.generation_last | store->super.sequence) >> 62)
 		return rp_image_say(says, -EIO, "%s: damaged: the superblock makes no sense", store->path);
 	store->codec = (enum rp_codec)store->super.codec;
 	store->sequence_last = store->super.sequence;

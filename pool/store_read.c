@@ -176,7 +176,7 @@ int rp_store_read_root(struct rp_store *store, rp_addr addr, struct rp_root *roo
 			memcpy(checksum, reader->block, sizeof(*checksum));
 		*why = "the commit's root makes no sense";
 		if (memcmp(root->file_id, store->file_id, sizeof(root->file_id)) || root->previous >= addr ||
-		    !rp_entry_is_addr(root->table) || root->epoch >= UINT64_C(1) << 47 ||
+		    !rp_entry_is_addr(root->table) || root->epoch >= UINT64_C(1) << 47 || root->generation >> 62 ||
 		    !rp_entry_valid(root->table, addr, true, why) || !rp_entry_valid(root->catalog, addr, true, why) ||
 		    rp_addr_is_zero_page(rp_entry_addr(root->table)) || rp_addr_is_zero_page(rp_entry_addr(root->catalog)))
 			error = -EIO;
