@@ -178,7 +178,8 @@ int main(void)
 			memcpy(root, page, sizeof(root));
 			memcpy(&old, in_root ? (void *)&root[i] : (uint8_t *)&super + 8 * i, 8);
 			new = edge(n, old);
-			snprintf(text, sizeof(text), "%s byte %zu: %llx", in_root ? "root" : "super", i * 8, (unsigned long long)new);
+			snprintf(text, sizeof(text), "%s byte %zu: %llx", in_root ? "root" : "super", i * 8,
+			         (unsigned long long)new);
 			memcpy(in_root ? (void *)&root[i] : (uint8_t *)&super + 8 * i, &new, 8);
 			sign(bytes, in_root ? root : NULL, &super, slot, best[slot].root, info.birth);
 			try(bytes, size);
