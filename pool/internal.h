@@ -321,6 +321,7 @@ void rp_reclaimer_stop(struct rp_pool *pool);
 
 /* ---- Undo (undo.c) ---------------------------------------------------------------------------------------------------- */
 
+int rp_undo_reserve(struct rp_op *op, size_t count); /* room for so many records, which then cannot fail. -EROFS; -ENOMEM */
 int rp_undo_bytes(struct rp_op *op, void *where, size_t length);                 /* bytes about to change */
 struct rp_map;
 /* The map's entry for a page was changed from old to new: undo puts old back, drops new, and corrects page_count by -delta. */

@@ -269,22 +269,25 @@ static void count_pages(const struct rp_map *map, int64_t delta)
 		__atomic_add_fetch(map->page_count, (uint64_t)delta, __ATOMIC_RELAXED);
 }
 
+/* The nodes above the page were made, and room for two records of what is to be taken back. */
 static int fill_hole(struct rp_op *op, const struct rp_map *map, _Atomic rp_entry *at, rp_page page, bool logged, rp_frame *out)
 {
 	rp_entry empty = 0;
-	int error = rp_frame_take(op, RP_CLASS_NORMAL, map->leaf, out);
+	int error;
 
-	if (error)
+	/* Taken back last to first: the entry goes, then the nodes that are empty without it. */
+	error = logged ? rp_finish_prune(op, map->object, page) : 0;
+	if (!error)
+		error = rp_frame_take(op, RP_CLASS_NORMAL, map->leaf, out);
+	if (error) {
+		if (!logged)
+			rp_map_prune(op, map, page);
 		return error;
-	if (logged) {
-		/* Taken back last to first: the entry goes, then the nodes that are empty without it. */
-		error = rp_finish_prune(op, map->object, page);
-		if (!error)
-			error = rp_undo_entry(op, map, at, 0, rp_entry_from_frame(*out, 0), 1);
-		if (error) {
-			rp_frame_put(op, *out);
-			return error;
-		}
+	}
+	error = logged ? rp_undo_entry(op, map, at, 0, rp_entry_from_frame(*out, 0), 1) : 0;
+	if (error) {
+		rp_frame_put(op, *out);
+		return error;
 	}
 	rp_page_zero(rp_bytes(op->pool, *out));
 	if (!atomic_compare_exchange_strong(at, &empty, rp_entry_from_frame(*out, 0))) {
@@ -299,8 +302,11 @@ int rp_map_edit(struct rp_op *op, const struct rp_map *map, rp_page page, bool l
 {
 	struct rp_spot spot = rp_map_spot(map, page, 0);
 	_Atomic rp_entry *at;
-	int error = rp_map_own(op, map, page, 0, true, &at);
+	int error = logged ? rp_undo_reserve(op, 2) : 0;
 
+	if (error)
+		return error;
+	error = rp_map_own(op, map, page, 0, true, &at);
 	if (error)
 		rp_map_prune(op, map, page); /* nodes made before frames ran out; nobody else shapes this map now */
 	while (!error) {

@@ -489,10 +489,11 @@ int rp_snapshot_list(struct rp_pool *pool, bool measure, struct rp_snapshot_info
 	pthread_mutex_unlock(&pool->catalog_lock);
 	if (!list)
 		return -ENOMEM;
-	for (size_t i = 0; !error && measure && i < *count; i++)
+	for (size_t i = 0; !error && measure && i < *count; i++) {
 		error = rp_snapshot_measure(pool, list[i].name, &list[i].alone_frames);
-	if (error == -ENOENT)
-		error = 0; /* deleted meanwhile */
+		if (error == -ENOENT)
+			error = 0; /* deleted meanwhile; the others are not */
+	}
 	if (error) {
 		free(list);
 		return error;

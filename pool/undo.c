@@ -53,20 +53,24 @@ static int grow(struct rp_pool *pool, void **memory, size_t *room, size_t need, 
 	return 0;
 }
 
-static int push(struct rp_op *op, struct rp_undo **out)
+int rp_undo_reserve(struct rp_op *op, size_t count)
 {
 	struct rp_slot *slot = op->slot;
 
 	if (op->flags & RP_OP_READ)
 		return -EROFS;
-	if (slot->undo_count == slot->undo_room) {
-		int error = grow(op->pool, (void **)&slot->undo, &slot->undo_room, slot->undo_count + 1, sizeof(struct rp_undo));
+	if (slot->undo_count + count <= slot->undo_room)
+		return 0;
+	return grow(op->pool, (void **)&slot->undo, &slot->undo_room, slot->undo_count + count, sizeof(struct rp_undo));
+}
 
-		if (error)
-			return error;
-	}
-	*out = &slot->undo[slot->undo_count++];
-	return 0;
+static int push(struct rp_op *op, struct rp_undo **out)
+{
+	int error = rp_undo_reserve(op, 1);
+
+	if (!error)
+		*out = &op->slot->undo[op->slot->undo_count++];
+	return error;
 }
 
 int rp_undo_bytes(struct rp_op *op, void *where, size_t length)

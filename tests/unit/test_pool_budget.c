@@ -244,6 +244,31 @@ static void test_limits(void)
 	rp_pool_destroy(pool);
 }
 
+/* An operation that fails half-way up a new path gives all of it back, wherever the frames ran out. */
+static void test_failed_path(void)
+{
+	struct rp_pool *pool = new_pool(4 * MIB);
+	uint64_t generation;
+	rp_object data = new_object(pool), meta;
+	rp_page next;
+	void *bytes;
+	int error = -ENOSPC;
+
+	EXPECT_EQUAL(REF_OP(pool, 0, rp_object_create(&op, true, &meta, &generation)), 0);
+	fill(pool, data, 1);
+	for (unsigned i = 0; i < 10 && error == -ENOSPC; i++) {
+		uint64_t before = used(pool);
+
+		error = REF_OP(pool, 0, rp_page_edit(&op, meta, UINT64_C(1) << 40, 0, 8, &bytes));
+		EXPECT(error == (i < 6 ? -ENOSPC : 0)); /* five nodes and the page */
+		EXPECT_EQUAL(used(pool), error ? before : before + 6);
+		if (error)
+			EXPECT_EQUAL(REF_OP(pool, RP_OP_RESERVE, rp_pages_punch(&op, data, i, 1, &next)), 0);
+	}
+	ref_check(pool);
+	rp_pool_destroy(pool);
+}
+
 /* What is on its way back for a moment does not count as used. */
 static void test_resize_while_freeing(void)
 {
@@ -269,6 +294,7 @@ int main(void)
 	test_exact(33 * MIB);
 	test_resize();
 	test_resize_while_freeing();
+	test_failed_path();
 	test_delete_when_full();
 	test_overwrite_after_snapshot();
 	test_rounds();
