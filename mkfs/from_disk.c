@@ -1,13 +1,15 @@
 /* from_disk.c: a disk image becomes the file "disk", which the block export serves.
  *
  * Raw files and block devices are read here, holes and pages of zeroes left out. Formats of virtual machines are told
- * by their first bytes and converted by qemu-img into an unlinked temporary file first.
+ * by their first bytes and converted by qemu-img into an unlinked temporary file first. One that is only part of a disk, and
+ * names the file with the rest, is refused: it could name any file of this machine.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,16 +46,17 @@ static const char *format_of(int fd)
 
 /* ---- Conversion ---- */
 
-static int qemu_img_run(const char *format, const char *from, const char *to)
+/* output: -1, or where its standard output goes. */
+static int qemu_img_run(char *const argv[], int output)
 {
-	char *argv[] = { (char *)"qemu-img", (char *)"convert", (char *)"-f", (char *)format, (char *)"-O",
-		(char *)"raw", (char *)"--", (char *)from, (char *)to, NULL };
 	int status;
 	pid_t pid = fork();
 
 	if (pid < 0)
 		return -errno;
 	if (!pid) {
+		if (output >= 0)
+			dup2(output, STDOUT_FILENO);
 		execvp(argv[0], argv);
 		_exit(errno == ENOENT ? 127 : 126);
 	}
@@ -63,6 +66,38 @@ static int qemu_img_run(const char *format, const char *from, const char *to)
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
 		return -ENOENT;
 	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EIO;
+}
+
+/* Does it name another file? 1: yes. */
+static int names_another(const char *format, const char *path)
+{
+	char *argv[] = { (char *)"qemu-img", (char *)"info", (char *)"--output=json", (char *)"-f", (char *)format, (char *)"--",
+		(char *)path, NULL };
+	int fd = memfd_create("disk", MFD_CLOEXEC), error;
+	char *said = NULL;
+	off_t size;
+
+	if (fd < 0)
+		return -errno;
+	error = qemu_img_run(argv, fd);
+	size = lseek(fd, 0, SEEK_END);
+	if (!error && size >= 0)
+		said = calloc(1, (size_t)size + 1);
+	if (!error && (!said || pread(fd, said, (size_t)size, 0) != size))
+		error = said ? -EIO : -ENOMEM;
+	if (!error)
+		error = strstr(said, "\"backing-filename\"") || strstr(said, "\"data-file\"");
+	free(said);
+	close(fd);
+	return error;
+}
+
+static int qemu_img_convert(const char *format, const char *from, const char *to)
+{
+	char *argv[] = { (char *)"qemu-img", (char *)"convert", (char *)"-f", (char *)format, (char *)"-O",
+		(char *)"raw", (char *)"--", (char *)from, (char *)to, NULL };
+
+	return qemu_img_run(argv, -1);
 }
 
 static int converted_open(struct rp_filling *f, const char *format, const char *path, const char *beside, int *out)
@@ -83,9 +118,14 @@ static int converted_open(struct rp_filling *f, const char *format, const char *
 	unlink(temporary);
 	free(temporary);
 	snprintf(name, sizeof(name), "/proc/%d/fd/%d", (int)getpid(), fd);
-	error = qemu_img_run(format, path, name);
+	error = names_another(format, path);
+	if (!error)
+		error = qemu_img_convert(format, path, name);
 	if (error) {
 		close(fd);
+		if (error > 0)
+			return fault(f, -EINVAL, "%.200s: is not the whole disk but names another file; \"qemu-img convert\" makes "
+			             "one of both", path);
 		if (error == -ENOENT)
 			return fault(f, error, "%.300s: is %s, and qemu-img, which reads it, is not installed", path,
 			             format);
