@@ -14,6 +14,7 @@
 #include "mkfs.h"
 
 #define PROGRAM "fsck.rampool"
+#define TRIES 20 /* to check what is saved all the time */
 
 /* Of fsck(8). */
 enum { EXIT_CLEAN = 0, EXIT_CORRECTED = 1, EXIT_UNCORRECTED = 4, EXIT_OPERATION = 8, EXIT_USAGE = 16 };
@@ -261,15 +262,21 @@ static int image_check(struct checking *c)
 	struct rp_image_check check;
 	uint64_t newest, whole;
 	char size[32];
-	int error = blocks_check(c, &check);
+	int error;
 
-	if (error == -EIO) /* nothing in it is whole */
-		return EXIT_UNCORRECTED;
-	if (error)
-		return EXIT_OPERATION;
-	error = whole_find(c, &check, &newest, &whole);
-	if (error)
-		return error == -EIO ? EXIT_UNCORRECTED : EXIT_OPERATION;
+	for (unsigned tries = 0; tries < TRIES; tries++) {
+		error = blocks_check(c, &check);
+		if (error == -EIO) /* nothing in it is whole */
+			return EXIT_UNCORRECTED;
+		if (error)
+			return EXIT_OPERATION;
+		error = whole_find(c, &check, &newest, &whole);
+		if (error)
+			return error == -EIO ? EXIT_UNCORRECTED : EXIT_OPERATION;
+		if (!check.newest_is_whole || newest <= check.newest_whole)
+			break;
+		/* It is in use, and was saved meanwhile. */
+	}
 	if (!check.newest_is_whole || whole != newest)
 		return go_back(c, newest, whole);
 	if (check.superblocks_good < 2 && newest > 1 && !c->quiet)
