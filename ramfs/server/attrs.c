@@ -89,6 +89,13 @@ static struct rp_time time_of(const struct timespec *time)
 	return (struct rp_time){ .sec = time->tv_sec, .nsec = (uint32_t)time->tv_nsec };
 }
 
+/* ftruncate(2) and O_TRUNC change mtime though the size stays; truncate(2) does not. Without the writeback cache the kernel
+ * leaves that to the server and tells ftruncate apart by the descriptor, O_TRUNC not at all. */
+static bool truncation_counts(unsigned set, off_t size, const struct fuse_file_info *fi)
+{
+	return (set & RP_SET_SIZE) && !(set & (RP_SET_MTIME | RP_SET_MTIME_NOW)) && (fi || size == 0);
+}
+
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *fi)
 {
 	struct rp_server *server = rp_request_begin(req, RP_CALL_SETATTR);
@@ -101,11 +108,12 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 	struct rp_attr attr;
 	int error = rp_node_find_to_change(server, ino, &node);
 
-	(void)fi;
 	/* Times the kernel kept for a file (writeback cache) may reach a filesystem that went read-only meanwhile,
 	 * after the data they belong to was refused. */
 	if (!error && (set & RP_SET_SIZE) && st->st_size < 0)
 		error = -EINVAL;
+	if (server->options->write_through && truncation_counts(set, st->st_size, fi))
+		set |= RP_SET_MTIME_NOW;
 	if (!error)
 		error = rp_fs_setattr(node.fs, node.object, set, &from, &attr);
 	if (!error)
