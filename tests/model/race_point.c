@@ -21,6 +21,6 @@ void rp_race_point(const char *where)
 
 	if (die == 0)
 		nanosleep(&pause, NULL);
-	else if (die < 16)
+	else if (die < 4)
 		sched_yield();
 }
