@@ -2,7 +2,7 @@
  *
  * A page of an object may be named in many places: copies share it. A node, a page of the object table and one of the catalog
  * never are: whatever tree it is reached in, a node holds the same pages of the same object, because nodes are not shared
- * between objects and a map that grows keeps its nodes at its beginning. So a file in which one is named in two places was
+ * between objects, and a map that gets higher or lower keeps its nodes at its beginning. So a file in which one is named twice was
  * made to do harm. With each node naming one child 512 times, six blocks claim 2^62 bytes, and whoever walks through them
  * does not end. Where a block that was read in stands is remembered, as a number; when it is met elsewhere it is damaged
  * there, and every walk is bounded by what the file really holds.
