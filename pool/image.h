@@ -231,6 +231,7 @@ struct rp_store {
 	uint64_t size_known;      /* the file cannot be shorter, unless somebody cuts it */
 	uint8_t *buffer;
 	size_t buffered;          /* bytes in it; they go to `end` */
+	struct rp_behind *behind; /* writes full buffers; null: none was full yet */
 	bool doubtful;            /* a write or sync failed: a new handle before anything else is written */
 	enum rp_codec codec;
 	struct rp_codec_state codec_state;

@@ -15,12 +15,12 @@
 #include "image.h"
 #include "store.h"
 
-/* Larger buffers gain nothing measurable in page cache writes; smaller ones cost system calls. */
-#define BUFFER_SIZE (1u << 20)
+/* Larger buffers gain nothing measurable; smaller ones cost system calls and changes of threads. */
+#define BUFFER_SIZE (128u << 10)
 /* A device that answers nothing but EINTR is broken, not busy. */
 #define EINTR_MAX 1000
 
-static int write_all(struct rp_store *store, const void *from, size_t size, uint64_t offset)
+int rp_store_write_all(struct rp_store *store, const void *from, size_t size, uint64_t offset)
 {
 	unsigned interrupted = 0;
 
@@ -123,18 +123,25 @@ int rp_store_begin(struct rp_store *store)
 	return 0;
 }
 
-static int buffer_flush(struct rp_store *store)
+/* `behind`: it need not have arrived on return; an error may then come later. */
+static int buffer_flush(struct rp_store *store, bool behind)
 {
 	size_t size = store->buffered;
 	uint64_t offset = store->end;
-	int error;
+	int error = 0;
 
-	if (!size)
+	if (!size && behind)
 		return 0;
 	/* Given up even when it fails: these offsets are not used again. */
 	store->buffered = 0;
 	store->end += size;
-	error = write_all(store, store->buffer, size, offset);
+	if (behind) {
+		error = rp_behind_write(store, size, offset);
+	} else {
+		error = rp_behind_wait(store);
+		if (!error && size)
+			error = rp_store_write_all(store, store->buffer, size, offset);
+	}
 	if (error) {
 		store->doubtful = true;
 		return error;
@@ -150,7 +157,7 @@ static int append_place(struct rp_store *store, void **place, rp_addr *addr)
 	int error;
 
 	if (BUFFER_SIZE - store->buffered < RP_BLOCK_MAX) {
-		error = buffer_flush(store);
+		error = buffer_flush(store, true);
 		if (error)
 			return error;
 	}
@@ -192,7 +199,7 @@ int rp_store_append_encoded(struct rp_store *store, const struct rp_block_header
 
 int rp_store_barrier(struct rp_store *store)
 {
-	int error = buffer_flush(store);
+	int error = buffer_flush(store, false);
 
 	if (error)
 		return error;
@@ -221,7 +228,7 @@ int rp_store_publish(struct rp_store *store, const struct rp_super *next)
 	super.file_end = store->data_end;
 	rp_super_encode(&super, slot, image);
 	store->end_published = store->end;
-	error = write_all(store, image, sizeof(image), (uint64_t)slot * RP_SUPER_SLOT_SIZE);
+	error = rp_store_write_all(store, image, sizeof(image), (uint64_t)slot * RP_SUPER_SLOT_SIZE);
 	if (!error)
 		error = sync_file(store);
 	if (error) {
@@ -237,6 +244,8 @@ int rp_store_publish(struct rp_store *store, const struct rp_super *next)
 
 void rp_store_abort(struct rp_store *store, int error)
 {
+	if (rp_behind_wait(store))
+		store->doubtful = true;
 	store->buffered = 0;
 	if (store->read_only)
 		return;

@@ -55,6 +55,7 @@ void rp_store_close(struct rp_store *store)
 
 	if (!store)
 		return;
+	rp_behind_end(store);
 	while ((reader = store->readers)) {
 		store->readers = reader->next;
 		rp_codec_state_free(&reader->codec);

@@ -115,7 +115,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 	if (server->options->write_through && truncation_counts(set, st->st_size, fi))
 		set |= RP_SET_MTIME_NOW;
 	if (!error)
-		error = rp_fs_setattr(node.fs, node.object, set, &from, &attr);
+		RP_WITH_SPACE(server, error, rp_fs_setattr(node.fs, node.object, set, &from, &attr));
 	if (!error)
 		rp_keep_note_change(server->keep, RP_PAGE_SIZE);
 	reply_attr(server, req, error, &node, &attr);
@@ -234,7 +234,8 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 	}
 	error = rp_node_find_to_change(server, ino, &node);
 	if (!error)
-		error = rp_fs_xattr_set(node.fs, node.object, name, value, size, flags, clears_sgid(req, &node, name));
+		RP_WITH_SPACE(server, error, rp_fs_xattr_set(node.fs, node.object, name, value, size, flags,
+		                                             clears_sgid(req, &node, name)));
 	if (!error)
 		rp_keep_note_change(server->keep, size);
 	/* An access ACL sets the mode; a kernel that does not know ACLs would keep the old one. */

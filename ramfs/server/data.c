@@ -30,22 +30,34 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	fuse_reply_err(req, 0);
 }
 
+ssize_t rp_read(struct rp_server *server, fuse_req_t req, fuse_ino_t number, size_t size, off_t offset, char **buffer)
+{
+	struct rp_node node;
+	int error = rp_node_find(server, number, &node);
+
+	if (error)
+		return error;
+	if (!node.fs)
+		return -EISDIR;
+	if (size > RP_REQUEST_BYTES)
+		size = RP_REQUEST_BYTES;
+	*buffer = rp_request_buffer(server, req, size);
+	return *buffer ? rp_fs_read(node.fs, node.object, (uint64_t)offset, *buffer, size) : -ENOMEM;
+}
+
+/* Reads of this size are worth another thread's waking up (tens of microseconds). */
+#define READ_LARGE (256u << 10)
+
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	struct rp_server *server = rp_request_begin(req, RP_CALL_READ);
-	struct rp_node node;
 	char *buffer = NULL;
-	ssize_t result = rp_node_find(server, ino, &node);
+	ssize_t result;
 
 	(void)fi;
-	if (!result && !node.fs)
-		result = -EISDIR;
-	if (size > RP_REQUEST_BYTES)
-		size = RP_REQUEST_BYTES;
-	if (!result) {
-		buffer = rp_request_buffer(server, req, size);
-		result = buffer ? rp_fs_read(node.fs, node.object, (uint64_t)offset, buffer, size) : -ENOMEM;
-	}
+	if (size >= READ_LARGE && rp_later_read(server, req, ino, size, offset))
+		return;
+	result = rp_read(server, req, ino, size, offset, &buffer);
 	if (result < 0)
 		rp_reply_error(req, (int)result);
 	else
@@ -54,13 +66,15 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, s
 
 /* Everything, or the error that the rest met. The kernel takes a short answer to a page that it writes back (as it cannot
  * tell whoever wrote it) for a full one: the rest would be lost, and fsync(2) would not tell. */
-static ssize_t write_back(const struct rp_node *node, uint64_t offset, const char *from, size_t size, unsigned flags)
+static ssize_t write_back(struct rp_server *server, const struct rp_node *node, uint64_t offset, const char *from, size_t size,
+                          unsigned flags)
 {
 	size_t done = 0;
 
 	while (done < size) {
-		ssize_t result = rp_fs_write(node->fs, node->object, offset + done, from + done, size - done, flags);
+		ssize_t result;
 
+		RP_WITH_SPACE(server, result, rp_fs_write(node->fs, node->object, offset + done, from + done, size - done, flags));
 		if (result < 0)
 			return result;
 		done += (size_t)result;
@@ -80,9 +94,9 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *from, size_t si
 	rp_write_begin(server, &phase);
 	result = rp_node_find_to_change(server, ino, &node);
 	if (!result && fi->writepage)
-		result = write_back(&node, (uint64_t)offset, from, size, flags);
+		result = write_back(server, &node, (uint64_t)offset, from, size, flags);
 	else if (!result)
-		result = rp_fs_write(node.fs, node.object, (uint64_t)offset, from, size, flags);
+		RP_WITH_SPACE(server, result, rp_fs_write(node.fs, node.object, (uint64_t)offset, from, size, flags));
 	rp_write_end(server, phase, rp_ring_here(server));
 	if (result < 0) {
 		rp_reply_error(req, (int)result);
@@ -129,8 +143,8 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 	(void)fi;
 	/* The kernel has no flag for this request: whoever is not root loses the set-ID bits, as on a write. */
 	if (!error)
-		error = rp_fs_fallocate(node.fs, node.object, mode, (uint64_t)offset, (uint64_t)length,
-		                        fuse_req_ctx(req)->uid != 0);
+		RP_WITH_SPACE(server, error, rp_fs_fallocate(node.fs, node.object, mode, (uint64_t)offset, (uint64_t)length,
+		                                             fuse_req_ctx(req)->uid != 0));
 	if (!error)
 		rp_keep_note_change(server->keep, (uint64_t)length);
 	rp_reply_error(req, error);
@@ -156,8 +170,9 @@ static void op_copy(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in, struct f
 	if (!result && flags)
 		result = -EINVAL;
 	if (!result)
-		result = rp_fs_copy(to.fs, from.object, (uint64_t)offset_in, to.object, (uint64_t)offset_out,
-		                    length < COPY_BYTES_MAX ? length : COPY_BYTES_MAX);
+		RP_WITH_SPACE(server, result, rp_fs_copy(to.fs, from.object, (uint64_t)offset_in, to.object,
+		                                         (uint64_t)offset_out,
+		                                         length < COPY_BYTES_MAX ? length : COPY_BYTES_MAX));
 	if (result < 0) {
 		rp_reply_error(req, (int)result);
 		return;

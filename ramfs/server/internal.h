@@ -153,6 +153,7 @@ struct rp_server {
 	struct rp_ring classic;
 	_Atomic unsigned write_phase;         /* which of the two below new WRITE requests count in */
 	_Atomic int64_t writes_running[2];
+	_Atomic uint64_t removed_ns;  /* when a name was last removed; 0: nothing is expected of it any more (space.c) */
 	pthread_mutex_t flush_lock;   /* one flush at a time; may be held for long, never by a request thread */
 	pthread_key_t buffer_key;     /* per thread: RP_REQUEST_BYTES for answers on the classic device */
 	struct rp_stripe stripes[RP_STRIPES];
@@ -222,7 +223,19 @@ int rp_later_start(struct rp_server *server);
 /* Hand over; false: it could not be (no memory), answer here. */
 bool rp_later_fsync(struct rp_server *server, fuse_req_t req);
 bool rp_later_lseek(struct rp_server *server, fuse_req_t req, fuse_ino_t number, off_t offset, int whence);
+bool rp_later_read(struct rp_server *server, fuse_req_t req, fuse_ino_t number, size_t size, off_t offset);
 void rp_later_stop(struct rp_server *server);
+
+/* ---- space.c ----------------------------------------------------------------------------------------------------- */
+
+/* A name went, and with it perhaps a file. */
+void rp_space_note_removal(struct rp_server *server);
+/* There was no space, for the (tries + 1)th time: sleep a little; false: it is no use to try again. */
+bool rp_space_await(struct rp_server *server, unsigned tries);
+/* result = call, again while that is -ENOSPC and space may be on its way back. */
+#define RP_WITH_SPACE(server, result, call)                                                             \
+	for (unsigned tries_ = 0; ((result) = (call)) == -ENOSPC && rp_space_await(server, tries_); tries_++) \
+		;
 
 /* ---- flush.c, attach.c, rollback.c, status.c, session.c ---------------------------------------------------------- */
 
@@ -257,6 +270,8 @@ void rp_attrs_ops(struct fuse_lowlevel_ops *ops);
 void rp_data_ops(struct fuse_lowlevel_ops *ops);
 void rp_dirs_ops(struct fuse_lowlevel_ops *ops);
 
+/* Bytes of a file into *buffer, rp_request_buffer()'s: how many, or -errno. At most RP_REQUEST_BYTES. */
+ssize_t rp_read(struct rp_server *server, fuse_req_t req, fuse_ino_t number, size_t size, off_t offset, char **buffer);
 /* SEEK_DATA and SEEK_HOLE by what the pool holds. */
 int rp_seek(struct rp_server *server, fuse_ino_t number, off_t offset, int whence, uint64_t *out);
 

@@ -1,13 +1,18 @@
-/* later.c: requests that must wait for something are answered by two threads, so that their queue goes on.
+/* later.c: requests that must wait for something, or take long, are answered by other threads, so that their queue goes on.
  *
  * One thread answers fsync with sync=image: it takes all that have come, waits for one commit, and answers them all.
- * The other answers lseek, which needs the file's dirty pages brought in first. Neither needs a request of this mount
- * answered by a thread that waits here.
+ * Another answers lseek, which needs the file's dirty pages brought in first. Neither needs a request of this mount
+ * answered by a thread that waits here. Large reads have a thread for each other CPU, as far as MOVERS_MAX: a ring's
+ * thread has its caller's CPU, where copying for reading ahead would alternate with the caller's copying of what came
+ * before; here both go on at once.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "ramfs/server/internal.h"
+
+#define MOVERS_MAX 8
 
 struct job {
 	struct job *next;
@@ -15,7 +20,9 @@ struct job {
 	struct rp_ring *ring;
 	fuse_ino_t number;
 	off_t offset;
-	int whence;
+	int whence;               /* of lseek */
+	size_t size;              /* of read */
+	char *buffer;
 };
 
 struct queue {
@@ -24,11 +31,12 @@ struct queue {
 	pthread_cond_t changed;
 	struct job *first, **last;
 	bool stop;
-	pthread_t thread;
+	pthread_t threads[MOVERS_MAX];
+	unsigned thread_count;    /* set before there is a job; 0: nobody serves it */
 };
 
 struct rp_later {
-	struct queue syncs, seeks;
+	struct queue syncs, seeks, reads;
 };
 
 /* Answer under the lock of the request's ring: see ring.c. */
@@ -57,12 +65,20 @@ static void answer_seek(struct job *job, int error, uint64_t value)
 		fuse_reply_lseek(job->req, (off_t)value);
 }
 
+static void answer_read(struct job *job, int error, uint64_t value)
+{
+	if (error)
+		rp_reply_error(job->req, error);
+	else
+		fuse_reply_buf(job->req, job->buffer, (size_t)value);
+}
+
 static bool queue_put(struct queue *queue, const struct job *job)
 {
 	struct job *copy;
 
 	/* A ring's thread that ring.c does not know: nobody else may answer for it. */
-	if (fuse_req_is_uring(job->req) && !job->ring->uring)
+	if (!queue->thread_count || (fuse_req_is_uring(job->req) && !job->ring->uring))
 		return false;
 	copy = malloc(sizeof(*copy));
 	if (!copy)
@@ -83,8 +99,8 @@ static bool queue_put(struct queue *queue, const struct job *job)
 	return true;
 }
 
-/* All jobs there are, or null at the end. */
-static struct job *queue_take(struct queue *queue)
+/* The first job, or all there are; null at the end. */
+static struct job *queue_take(struct queue *queue, bool all)
 {
 	struct job *jobs;
 
@@ -92,8 +108,9 @@ static struct job *queue_take(struct queue *queue)
 	while (!queue->first && !queue->stop)
 		pthread_cond_wait(&queue->changed, &queue->lock);
 	jobs = queue->first;
-	queue->first = NULL;
-	queue->last = &queue->first;
+	queue->first = jobs && !all ? jobs->next : NULL;
+	if (!queue->first)
+		queue->last = &queue->first;
 	pthread_mutex_unlock(&queue->lock);
 	return jobs;
 }
@@ -103,7 +120,7 @@ static void *sync_thread(void *context)
 	struct queue *queue = context;
 	struct job *job;
 
-	while ((job = queue_take(queue))) {
+	while ((job = queue_take(queue, true))) {
 		int error = rp_keep_sync(queue->server->keep);
 
 		while (job) {
@@ -138,73 +155,83 @@ static void *seek_thread(void *context)
 	struct queue *queue = context;
 	struct job *job;
 
-	while ((job = queue_take(queue))) {
-		while (job) {
-			struct job *next = job->next;
+	while ((job = queue_take(queue, false)))
+		seek(queue->server, job);
+	return NULL;
+}
 
-			seek(queue->server, job);
-			job = next;
-		}
+static void *read_thread(void *context)
+{
+	struct queue *queue = context;
+	struct job *job;
+
+	while ((job = queue_take(queue, false))) {
+		ssize_t result = rp_read(queue->server, job->req, job->number, job->size, job->offset, &job->buffer);
+
+		job_end(job, answer_read, result < 0 ? (int)result : 0, result < 0 ? 0 : (uint64_t)result);
 	}
 	return NULL;
 }
 
-static int queue_start(struct queue *queue, struct rp_server *server, void *(*thread)(void *))
+/* Fewer threads than asked for are enough; none is not. */
+static int queue_start(struct queue *queue, struct rp_server *server, void *(*thread)(void *), unsigned count)
 {
+	int error = 0;
+
 	queue->server = server;
 	queue->last = &queue->first;
 	pthread_mutex_init(&queue->lock, NULL);
 	pthread_cond_init(&queue->changed, NULL);
-	return -pthread_create(&queue->thread, NULL, thread, queue);
-}
-
-static void queue_destroy(struct queue *queue)
-{
-	pthread_cond_destroy(&queue->changed);
-	pthread_mutex_destroy(&queue->lock);
+	while (!error && queue->thread_count < count) {
+		error = -pthread_create(&queue->threads[queue->thread_count], NULL, thread, queue);
+		queue->thread_count += !error;
+	}
+	return queue->thread_count || !count ? 0 : error;
 }
 
 static void queue_stop(struct queue *queue)
 {
 	pthread_mutex_lock(&queue->lock);
 	queue->stop = true;
-	pthread_cond_signal(&queue->changed);
+	pthread_cond_broadcast(&queue->changed);
 	pthread_mutex_unlock(&queue->lock);
-	pthread_join(queue->thread, NULL);
-	queue_destroy(queue);
+	for (unsigned i = 0; i < queue->thread_count; i++)
+		pthread_join(queue->threads[i], NULL);
+	pthread_cond_destroy(&queue->changed);
+	pthread_mutex_destroy(&queue->lock);
 }
 
 int rp_later_start(struct rp_server *server)
 {
 	struct rp_later *later = calloc(1, sizeof(*later));
+	long others = sysconf(_SC_NPROCESSORS_ONLN) - 1;
 	int error;
 
 	if (!later)
 		return -ENOMEM;
-	error = queue_start(&later->syncs, server, sync_thread);
-	if (error) {
-		queue_destroy(&later->syncs);
-		free(later);
-		return error;
-	}
-	error = queue_start(&later->seeks, server, seek_thread);
-	if (error) {
-		queue_destroy(&later->seeks);
-		queue_stop(&later->syncs);
-		free(later);
-		return error;
-	}
+	others = others < 0 ? 0 : others < MOVERS_MAX ? others : MOVERS_MAX;
+	error = queue_start(&later->syncs, server, sync_thread, 1);
+	if (!error)
+		error = queue_start(&later->seeks, server, seek_thread, 1);
+	if (!error)
+		error = queue_start(&later->reads, server, read_thread, (unsigned)others);
 	server->later = later;
-	return 0;
+	if (error)
+		rp_later_stop(server);
+	return error;
 }
 
 void rp_later_stop(struct rp_server *server)
 {
-	if (!server->later)
+	struct rp_later *later = server->later;
+	struct queue *queues[] = { &later->syncs, &later->seeks, &later->reads };
+
+	if (!later)
 		return;
-	queue_stop(&server->later->syncs);
-	queue_stop(&server->later->seeks);
-	free(server->later);
+	for (size_t i = 0; i < sizeof(queues) / sizeof(queues[0]); i++)
+		if (queues[i]->server)
+			queue_stop(queues[i]);
+	free(later);
 	server->later = NULL;
 }
 
@@ -220,4 +247,13 @@ bool rp_later_lseek(struct rp_server *server, fuse_req_t req, fuse_ino_t number,
 	                                                       .number = number,
 	                                                       .offset = offset,
 	                                                       .whence = whence });
+}
+
+bool rp_later_read(struct rp_server *server, fuse_req_t req, fuse_ino_t number, size_t size, off_t offset)
+{
+	return fuse_req_is_uring(req) && queue_put(&server->later->reads, &(struct job){ .req = req,
+	                                                                                 .ring = rp_ring_here(server),
+	                                                                                 .number = number,
+	                                                                                 .offset = offset,
+	                                                                                 .size = size });
 }

@@ -123,7 +123,8 @@ static int make(struct rp_server *server, fuse_req_t req, fuse_ino_t parent, con
 
 	if (error)
 		return error;
-	error = rp_fs_make(dir.fs, &cred, dir.object, rp_name_from(name), mode, (uint32_t)rdev, target, true, &attr);
+	RP_WITH_SPACE(server, error, rp_fs_make(dir.fs, &cred, dir.object, rp_name_from(name), mode, (uint32_t)rdev, target,
+	                                        true, &attr));
 	if (error)
 		return error;
 	rp_keep_note_change(server->keep, RP_PAGE_SIZE);
@@ -220,7 +221,8 @@ static void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fu
 	int error = rp_node_find_to_change(server, parent, &dir);
 
 	if (!error)
-		error = rp_fs_tmpfile(dir.fs, &cred, dir.object, S_IFREG | (mode & ~(mode_t)S_IFMT), &attr);
+		RP_WITH_SPACE(server, error, rp_fs_tmpfile(dir.fs, &cred, dir.object, S_IFREG | (mode & ~(mode_t)S_IFMT),
+		                                           &attr));
 	if (error) {
 		rp_reply_error(req, error);
 		return;
@@ -238,8 +240,10 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (!error)
 		error = rp_fs_unlink(dir.fs, dir.object, rp_name_from(name), NULL);
-	if (!error)
+	if (!error) {
+		rp_space_note_removal(server);
 		rp_keep_note_change(server->keep, RP_PAGE_SIZE);
+	}
 	rp_reply_error(req, error);
 }
 
@@ -251,8 +255,10 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (!error)
 		error = rp_fs_rmdir(dir.fs, dir.object, rp_name_from(name), NULL);
-	if (!error)
+	if (!error) {
+		rp_space_note_removal(server);
 		rp_keep_note_change(server->keep, RP_PAGE_SIZE);
+	}
 	rp_reply_error(req, error);
 }
 
@@ -271,10 +277,12 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	               (to_parent == FUSE_ROOT_ID && !strcmp(to_name, RP_CATALOG_NAME))))
 		error = -EBUSY;
 	if (!error)
-		error = rp_fs_rename(dir.fs, &cred, dir.object, rp_name_from(name), to_dir.object,
-		                     rp_name_from(to_name), flags);
-	if (!error)
+		RP_WITH_SPACE(server, error, rp_fs_rename(dir.fs, &cred, dir.object, rp_name_from(name), to_dir.object,
+		                                          rp_name_from(to_name), flags));
+	if (!error) {
+		rp_space_note_removal(server); /* what had the new name, perhaps */
 		rp_keep_note_change(server->keep, RP_PAGE_SIZE);
+	}
 	rp_reply_error(req, error);
 }
 
@@ -289,7 +297,7 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const cha
 	if (!error)
 		error = rp_node_find_to_change(server, parent, &dir);
 	if (!error)
-		error = rp_fs_link(node.fs, node.object, dir.object, rp_name_from(name), true, &attr);
+		RP_WITH_SPACE(server, error, rp_fs_link(node.fs, node.object, dir.object, rp_name_from(name), true, &attr));
 	if (!error) {
 		rp_keep_note_change(server->keep, RP_PAGE_SIZE);
 		rp_entry_fill(server, &dir, &attr, &entry);
