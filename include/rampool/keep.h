@@ -113,6 +113,8 @@ void rp_control_stop(struct rp_control *control);
 /* Where the socket of a mount lives: /run/rampool/ (root) or $XDG_RUNTIME_DIR/rampool/, named after the mount's device
  * number ("0:57.sock"). It is there before the mount answers its first request. */
 int rp_control_path(dev_t device, char to[4096]);
+/* The socket behind a target, which is one, or a path in a mount of this user's or, for root, anyone's. */
+int rp_control_find(const char *target, char to[4096], char message[512]);
 
 /* The reason why the last save of the server `pid` failed, left beside its control socket for whoever waits for its end
  * (the next server may have the same socket by then). leave: this process's, in a new file of mode 0600; a failure to

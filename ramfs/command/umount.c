@@ -104,7 +104,7 @@ static int unmount(const char *mountpoint, bool lazy)
 	device = makedev(stx.stx_dev_major, stx.stx_dev_minor);
 	if (is_dead(mountpoint))
 		return unmount_dead(mountpoint, device);
-	if (server_find(mountpoint, "server process: ", &pid, message))
+	if (server_find(mountpoint, "server process: ", &pid, message) || rp_control_find(mountpoint, path, message))
 		return rp_fail(RP_EXIT_FAILED, "%s", message);
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (pidfd < 0)
@@ -117,7 +117,7 @@ static int unmount(const char *mountpoint, bool lazy)
 	}
 	server_wait(pidfd);
 	close(pidfd);
-	return !rp_control_path(device, path) && save_failed(path, pid) ? RP_EXIT_FAILED : RP_EXIT_OK;
+	return save_failed(path, pid) ? RP_EXIT_FAILED : RP_EXIT_OK;
 }
 
 /* nbdkit leaves its socket behind; it lies beside the control socket that `serve` names. */

@@ -88,7 +88,7 @@ static int mount_socket(dev_t device, char to[4096])
 }
 
 /* The kernel answers from what it knows: a server that hangs does not make its own diagnosis hang. */
-static int target_socket(const char *target, char to[4096], char *message)
+int rp_control_find(const char *target, char to[4096], char message[512])
 {
 	struct statx st;
 	int error;
@@ -246,7 +246,7 @@ static int answer_receive(int fd, FILE *out, bool progress, char *message)
 static int target_connect(const char *target, char *message)
 {
 	char path[4096];
-	int error = target_socket(target, path, message);
+	int error = rp_control_find(target, path, message);
 
 	return error ? error : socket_connect(path, message);
 }
