@@ -2,7 +2,8 @@
  *
  * Data go straight between the request's buffer and the frames. Of the writeback cache the server sees only what the
  * kernel sends: it owns size and times of a file with dirty pages, so WRITE requests from it leave the times alone
- * (QUIET), and holes are reported only after its dirty pages have been brought here (DESIGN.md, "Holes").
+ * (QUIET), and holes are reported only after its dirty pages have been brought here (DESIGN.md, "Holes"). Without that
+ * cache only stores through mappings come so, and then the times are ours to move.
  */
 #include <errno.h>
 #include <unistd.h>
@@ -86,7 +87,8 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *from, size_t si
                      struct fuse_file_info *fi)
 {
 	struct rp_server *server = rp_request_begin(req, RP_CALL_WRITE);
-	unsigned flags = (fi->writepage ? RP_WRITE_QUIET : 0) | (fi->kill_suidgid ? RP_WRITE_KILLPRIV : 0);
+	bool kernel_has_times = fi->writepage && !server->options->write_through;
+	unsigned flags = (kernel_has_times ? RP_WRITE_QUIET : 0) | (fi->kill_suidgid ? RP_WRITE_KILLPRIV : 0);
 	unsigned phase;
 	struct rp_node node;
 	ssize_t result;
