@@ -56,6 +56,7 @@ struct rp_ring {
 	_Atomic uint64_t awake;       /* how often the thread found something to do */
 	_Atomic unsigned later;       /* requests handed to a worker and not yet answered */
 	bool uring;
+	uint64_t give_way_from_ns;    /* the ring thread's own: not before, see ring.c */
 };
 
 /* ---- Views: snapshots under .snapshots --------------------------------------------------------------------------- */

@@ -59,6 +59,7 @@ class Tools:
         self.plugin = os.path.join(build, "nbdkit-rampool-plugin.so")
         self.tree, self.tree_count = None, 0
         self.environment = dict(os.environ, HOME=place, GIT_CONFIG_NOSYSTEM="1", LC_ALL="C",
+                                GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0="gc.auto", GIT_CONFIG_VALUE_0="0",
                                 GIT_AUTHOR_NAME="bench", GIT_AUTHOR_EMAIL="bench@localhost",
                                 GIT_COMMITTER_NAME="bench", GIT_COMMITTER_EMAIL="bench@localhost")
 
