@@ -1,7 +1,7 @@
 /* internal.h: what the files of the FUSE server share. DESIGN.md tells the reasons.
  *
- * Threads: libfuse's loop (classic device) and its ring threads (io_uring) run the handlers; `later` has two threads
- * that answer what must wait; one thread waits for signals, one makes the mount ready and ends; the control socket's
+ * Threads: libfuse's loop (classic device) and its ring threads (io_uring) run the handlers; `later` has threads that
+ * answer what must wait and large reads; one thread waits for signals, one makes the mount ready and ends; the control socket's
  * threads call in for flush, rollback and status.
  */
 #ifndef RAMPOOL_SERVER_INTERNAL_H
@@ -233,10 +233,9 @@ void rp_later_stop(struct rp_server *server);
 void rp_space_note_removal(struct rp_server *server);
 /* There was no space, for the (tries + 1)th time: sleep a little; false: it is no use to try again. */
 bool rp_space_await(struct rp_server *server, unsigned tries);
-/* result = call, again while that is -ENOSPC and space may be on its way back. */
-#define RP_WITH_SPACE(server, result, call)                                                             \
-	for (unsigned tries_ = 0; ((result) = (call)) == -ENOSPC && rp_space_await(server, tries_); tries_++) \
-		;
+/* result = call, again while that is -ENOSPC and space may be on its way back. One statement, with its semicolon. */
+#define RP_WITH_SPACE(server, result, call) \
+	for (unsigned tries_ = 0; ((result) = (call)) == -ENOSPC && rp_space_await(server, tries_); tries_++)
 
 /* ---- flush.c, attach.c, rollback.c, status.c, session.c ---------------------------------------------------------- */
 
