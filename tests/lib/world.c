@@ -3,10 +3,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "tests/lib/expect.h"
 #include "tests/lib/random.h"
 #include "tests/lib/world.h"
 
 #define DIFFERS 1
+
+rp_object world_object_make(struct rp_pool *pool)
+{
+	uint64_t generation;
+	rp_object object = 0;
+	struct rp_op op;
+	int error;
+
+	do {
+		rp_op_begin(&op, pool, 0);
+		error = rp_object_create(&op, false, &object, &generation);
+	} while (rp_op_end(&op, &error));
+	EXPECT_OK(error, "object");
+	return object;
+}
 
 rp_page world_page(unsigned i)
 {

@@ -139,21 +139,6 @@ static void test_cost(void)
 	end(&w, image, disk);
 }
 
-static rp_object object_make(struct rp_pool *pool)
-{
-	uint64_t generation;
-	rp_object object;
-	struct rp_op op;
-	int error;
-
-	do {
-		rp_op_begin(&op, pool, 0);
-		error = rp_object_create(&op, false, &object, &generation);
-	} while (rp_op_end(&op, &error));
-	EXPECT_OK(error, "object");
-	return object;
-}
-
 static void pages_write(struct rp_pool *pool, rp_object object, unsigned first, unsigned count, uint64_t content)
 {
 	uint8_t page[RP_PAGE_SIZE];
@@ -188,8 +173,8 @@ static void test_zero_and_shared(void)
 	int error;
 
 	world_begin(&w, 1, 0);
-	a = object_make(w.pool);
-	b = object_make(w.pool);
+	a = world_object_make(w.pool);
+	b = world_object_make(w.pool);
 	EXPECT_OK(rp_image_create(w.pool, PATH, false, &options, &image), message);
 	before = written(image);
 	pages_write(w.pool, a, 0, 500, 0);
@@ -365,7 +350,7 @@ static void test_progress(void)
 
 	world_begin(&w, 2, 5);
 	EXPECT_OK(rp_image_create(w.pool, PATH, false, &options, &image), message);
-	pages_write(w.pool, object_make(w.pool), 0, 1500, 3);
+	pages_write(w.pool, world_object_make(w.pool), 0, 1500, 3);
 	EXPECT_EQUAL(rp_image_commit(image, cancel_at, &calls), -ECANCELED);
 	EXPECT(rp_image_is_changed(image));
 	rp_image_status(image, &status);

@@ -174,21 +174,6 @@ static void test_held(void)
 	end(&w, image, disk);
 }
 
-static rp_object object_make(struct rp_pool *pool)
-{
-	uint64_t generation;
-	rp_object object;
-	struct rp_op op;
-	int error;
-
-	do {
-		rp_op_begin(&op, pool, 0);
-		error = rp_object_create(&op, false, &object, &generation);
-	} while (rp_op_end(&op, &error));
-	EXPECT_OK(error, "object");
-	return object;
-}
-
 /* The background thread does it by itself, so a file that is saved for ever stays bounded. */
 static void test_by_itself(void)
 {
@@ -202,7 +187,7 @@ static void test_by_itself(void)
 	rp_object object;
 
 	world_begin(&w, 1, 0, 16 << 20);
-	object = object_make(w.pool);
+	object = world_object_make(w.pool);
 	options.no_read_ahead = false;
 	EXPECT_OK(rp_image_create(w.pool, PATH, false, &options, &image), message);
 	for (uint64_t round = 0; round < 60; round++) {

@@ -9,6 +9,7 @@
 #include "pool/internal.h"
 #include "tests/lib/disk.h"
 #include "tests/lib/expect.h"
+#include "tests/lib/world.h"
 
 #define PATH "/image"
 #define CALLS_MAX 100000u /* each looks at up to 64 nodes; 2^51 pages would take 2^36 of them */
@@ -28,21 +29,6 @@ static struct rp_image_options options_for(struct disk *disk)
 {
 	return (struct rp_image_options){ .io = disk_io(disk), .hooks = &hooks, .no_read_ahead = true, .small_pages = true,
 		                          .message = message, .codec = RP_CODEC_NONE, .codec_set = true };
-}
-
-static rp_object object_make(struct rp_pool *pool)
-{
-	rp_object object = 0;
-	uint64_t generation;
-	struct rp_op op;
-	int error;
-
-	do {
-		rp_op_begin(&op, pool, 0);
-		error = rp_object_create(&op, false, &object, &generation);
-	} while (rp_op_end(&op, &error));
-	EXPECT_OK(error, "create");
-	return object;
 }
 
 static int page_write(struct rp_pool *pool, rp_object object, rp_page page, const char *text)
@@ -69,12 +55,12 @@ static struct disk *image_make(rp_object *far, rp_object *near)
 	rp_page done;
 
 	EXPECT_OK(rp_pool_create(&pool_options, &pool), "pool");
-	*near = object_make(pool);
+	*near = world_object_make(pool);
 	EXPECT_OK(page_write(pool, *near, 0, "near"), "write");
 	for (rp_page page = 1; page < 200; page++)
 		EXPECT_OK(rp_pages_share(pool, *near, 0, *near, page, 1, &done), "share");
 	EXPECT_OK(rp_snapshot_create(pool, "before"), "snapshot");
-	*far = object_make(pool);
+	*far = world_object_make(pool);
 	EXPECT_OK(page_write(pool, *far, 0, "first"), "write");
 	EXPECT_OK(page_write(pool, *far, FAR_PAGE, "last"), "write");
 	EXPECT_OK(rp_image_create(pool, PATH, false, &options, &image), message);
