@@ -1,8 +1,8 @@
 /* internal.h: what the files of the FUSE server share. DESIGN.md tells the reasons.
  *
  * Threads: libfuse's loop (classic device) and its ring threads (io_uring) run the handlers; `later` has threads that
- * answer what must wait and large reads; one thread waits for signals, one makes the mount ready and ends; the control socket's
- * threads call in for flush, rollback and status.
+ * answer what must wait and large reads; one watches over ring threads that give way; one waits for signals, one makes the
+ * mount ready and ends; the control socket's threads call in for flush, rollback and status.
  */
 #ifndef RAMPOOL_SERVER_INTERNAL_H
 #define RAMPOOL_SERVER_INTERNAL_H
@@ -56,7 +56,26 @@ struct rp_ring {
 	_Atomic uint64_t awake;       /* how often the thread found something to do */
 	_Atomic unsigned later;       /* requests handed to a worker and not yet answered */
 	bool uring;
-	uint64_t give_way_from_ns;    /* the ring thread's own: not before, see ring.c */
+
+	/* giveway.c; set once: */
+	struct rp_server *server;
+	pid_t thread;
+	/* changed under server->rings_lock; its thread reads the first two without */
+	_Atomic bool gives_way;       /* the thread is a SCHED_IDLE task */
+	_Atomic uint64_t give_way_from_ms; /* not before */
+	uint64_t awake_seen;
+	unsigned pause_ms;            /* for how long it may not, when it is late next */
+};
+
+/* Who watches over rings that give way. */
+struct rp_way {
+	bool started;
+	pthread_t watcher;
+	/* guarded by server->rings_lock */
+	pthread_cond_t changed;
+	bool watched;                 /* false: no ring may give way */
+	unsigned giving;              /* rings that do */
+	uint64_t late;                /* how often one was in line for the CPU instead of answering */
 };
 
 /* ---- Views: snapshots under .snapshots --------------------------------------------------------------------------- */
@@ -149,8 +168,9 @@ struct rp_server {
 
 	struct rp_views views;
 	struct rp_eras eras;
-	pthread_mutex_t rings_lock;   /* guards the list; rings stay until the server ends */
+	pthread_mutex_t rings_lock;   /* guards the list and who gives way; rings stay until the server ends */
 	struct rp_ring *rings;
+	struct rp_way way;
 	struct rp_ring classic;
 	_Atomic unsigned write_phase;         /* which of the two below new WRITE requests count in */
 	_Atomic int64_t writes_running[2];
@@ -213,12 +233,31 @@ int rp_catalog_lookup(struct rp_server *server, const char *name, struct fuse_en
 /* Names of .snapshots; cookie n: from the nth on. plus: add attributes. Returns bytes in buffer, or -errno. */
 ssize_t rp_catalog_read(struct rp_server *server, fuse_req_t req, off_t cookie, char *buffer, size_t size, bool plus);
 
-/* ---- ring.c, later.c: answering from another thread -------------------------------------------------------------- */
+/* ---- ring.c: where requests come from ---------------------------------------------------------------------------- */
 
 int rp_rings_init(struct rp_server *server);
 void rp_rings_end(struct rp_server *server);
 /* The ring this thread serves; the classic device's where it is none. */
 struct rp_ring *rp_ring_here(struct rp_server *server);
+
+/* ---- giveway.c: letting the caller go on at once ----------------------------------------------------------------- */
+
+/* The watcher. Where it cannot be, no ring gives way. */
+void rp_way_start(struct rp_server *server);
+void rp_way_stop(struct rp_server *server);
+/* This thread serves the ring. */
+void rp_way_ring_init(struct rp_ring *ring);
+/* The ring's thread is about to answer: it may give way from now on. Stands before each answer, so it is short. */
+void rp_way_give_slowly(struct rp_ring *ring);
+static inline void rp_way_give(struct rp_ring *ring)
+{
+	if (!atomic_load_explicit(&ring->gives_way, memory_order_relaxed))
+		rp_way_give_slowly(ring);
+}
+/* It is about to take a lock that others wait for: an ordinary task again, for the next moments. */
+void rp_way_take_back(struct rp_ring *ring);
+
+/* ---- later.c: answering from another thread ---------------------------------------------------------------------- */
 
 int rp_later_start(struct rp_server *server);
 /* Hand over; false: it could not be (no memory), answer here. */

@@ -407,6 +407,7 @@ static int session_run(struct rp_server *server, char message[512])
 	error = control_open(server, message);
 	if (error)
 		goto out_session;
+	rp_way_start(server);
 	error = rp_later_start(server);
 	if (!error)
 		error = -pthread_create(&server->ready_thread, NULL, ready_thread, server);
@@ -431,6 +432,7 @@ out_session:
 	if (server->control)
 		rp_control_stop(server->control);
 	rp_later_stop(server);
+	rp_way_stop(server);
 	rp_flusher_stop(server);
 out_detach:
 	detach_rest(server);

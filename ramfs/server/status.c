@@ -55,6 +55,7 @@ void rp_server_status(void *context, FILE *to)
 {
 	struct rp_server *server = context;
 	unsigned rings = 0;
+	uint64_t late;
 
 	fprintf(to, "mount point: %s\n", server->options->mountpoint);
 	fprintf(to, "mount device: %u:%u\n", major(server->device), minor(server->device));
@@ -62,9 +63,11 @@ void rp_server_status(void *context, FILE *to)
 	pthread_mutex_lock(&server->rings_lock);
 	for (struct rp_ring *r = server->rings; r; r = r->next)
 		rings++;
+	late = server->way.late;
 	pthread_mutex_unlock(&server->rings_lock);
 	if (rings)
-		fprintf(to, "request transport: io_uring, %u queues\n", rings);
+		fprintf(to, "request transport: io_uring, %u queues\nqueues behind other work: %lu times\n", rings,
+		        (unsigned long)late);
 	else
 		fprintf(to, "request transport: classic device\n");
 	fprintf(to, "kernel cache: %s\n", server->options->write_through ? "write-through" : "writeback");

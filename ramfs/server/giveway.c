@@ -1,0 +1,210 @@
+/* giveway.c: ring threads that let their callers go on at once.
+ *
+ * A ring's thread runs on its caller's CPU. When it wakes the caller with the answer, the scheduler sees that CPU taken and,
+ * if another is idle, moves the caller there, so that on a machine with nothing else to do each request pays for waking a
+ * CPU. So while requests follow each other a ring's thread is a task of SCHED_IDLE, which the scheduler treats as if it were
+ * not there: the caller stays and goes on at once, and when it sleeps again the thread has the CPU back.
+ *
+ * Where other work wants that CPU a SCHED_IDLE task waits for it, some milliseconds for each request. So the thread goes
+ * there by itself (rp_way_give), and the watcher, an ordinary task that looks every TICK_MS while any thread gives way,
+ * brings it back: when no request came, and when few came and the thread stands in line for the CPU; then it may not give
+ * way for a while, longer each time it happens at once again. Changing the policy for each answer instead, and leaving the
+ * watcher out, costs a third of a short request.
+ *
+ * Coming back from SCHED_IDLE needs a right, which is root's; it is tried before, and without it no thread gives way.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "ramfs/server/internal.h"
+
+#define TICK_MS 10
+#define BUSY_REQUESTS 50 /* in one tick: whoever stands in line for the CPU answers fewer */
+#define PAUSE_MS_MIN 200
+#define PAUSE_MS_MAX 6400
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* What the thread starts is an ordinary task. */
+static bool policy_set(pid_t thread, int policy)
+{
+	return !sched_setscheduler(thread, policy | SCHED_RESET_ON_FORK, &(struct sched_param){ 0 });
+}
+
+/* In a thread of its own, which is stuck at SCHED_IDLE where coming back is refused. */
+static void *try_both_ways(void *context)
+{
+	bool *may = context;
+
+	*may = sched_getscheduler(0) == SCHED_OTHER && policy_set(0, SCHED_IDLE) && policy_set(0, SCHED_OTHER);
+	return NULL;
+}
+
+static bool allowed(void)
+{
+	bool may = false;
+	pthread_t thread;
+
+	if (!pthread_create(&thread, NULL, try_both_ways, &may))
+		pthread_join(thread, NULL);
+	return may;
+}
+
+/* ---- The ring's thread ------------------------------------------------------------------------------------------- */
+
+void rp_way_give_slowly(struct rp_ring *ring)
+{
+	struct rp_server *server = ring->server;
+	struct rp_way *way = &server->way;
+
+	if (now_ms() < ring->give_way_from_ms)
+		return;
+	pthread_mutex_lock(&server->rings_lock);
+	if (way->watched && policy_set(ring->thread, SCHED_IDLE)) {
+		atomic_store_explicit(&ring->gives_way, true, memory_order_relaxed);
+		ring->awake_seen = atomic_load_explicit(&ring->awake, memory_order_relaxed);
+		if (way->giving++ == 0)
+			pthread_cond_signal(&way->changed);
+	}
+	pthread_mutex_unlock(&server->rings_lock);
+}
+
+/* Not before pause_ms from now again. */
+static void take_back_locked(struct rp_ring *ring, unsigned pause_ms)
+{
+	/* Refused although it was allowed: nothing can be done but not to go on. */
+	if (!policy_set(ring->thread, SCHED_OTHER) && errno != ESRCH)
+		ring->server->way.watched = false;
+	ring->give_way_from_ms = now_ms() + pause_ms;
+	ring->server->way.giving--;
+	atomic_store_explicit(&ring->gives_way, false, memory_order_relaxed);
+}
+
+void rp_way_take_back(struct rp_ring *ring)
+{
+	if (!atomic_load_explicit(&ring->gives_way, memory_order_relaxed))
+		return;
+	pthread_mutex_lock(&ring->server->rings_lock);
+	if (atomic_load_explicit(&ring->gives_way, memory_order_relaxed))
+		take_back_locked(ring, TICK_MS);
+	pthread_mutex_unlock(&ring->server->rings_lock);
+}
+
+/* ---- The watcher ------------------------------------------------------------------------------------------------- */
+
+/* Runs or stands in line for a CPU: the state in proc(5)'s stat. */
+static bool is_runnable(pid_t thread)
+{
+	char path[64], line[128];
+	const char *name_end = NULL;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)thread);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	if (fgets(line, sizeof(line), file))
+		name_end = strrchr(line, ')');
+	fclose(file);
+	return name_end && !strncmp(name_end, ") R", 3);
+}
+
+static void look_locked(struct rp_ring *ring)
+{
+	uint64_t awake = atomic_load_explicit(&ring->awake, memory_order_relaxed);
+	uint64_t served = awake - ring->awake_seen;
+
+	ring->awake_seen = awake;
+	if (served >= BUSY_REQUESTS) {
+		ring->pause_ms = PAUSE_MS_MIN;
+	} else if (is_runnable(ring->thread)) {
+		ring->server->way.late++;
+		take_back_locked(ring, ring->pause_ms);
+		ring->pause_ms = ring->pause_ms < PAUSE_MS_MAX ? ring->pause_ms * 2 : PAUSE_MS_MAX;
+	} else if (!served) {
+		take_back_locked(ring, 0);
+	}
+}
+
+static void sleep_locked(struct rp_server *server)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += TICK_MS * 1000000l;
+	until.tv_sec += until.tv_nsec / 1000000000l;
+	until.tv_nsec %= 1000000000l;
+	while (server->way.watched && pthread_cond_timedwait(&server->way.changed, &server->rings_lock, &until) != ETIMEDOUT)
+		;
+}
+
+static void *watch(void *context)
+{
+	struct rp_server *server = context;
+	struct rp_way *way = &server->way;
+
+	pthread_mutex_lock(&server->rings_lock);
+	while (way->watched) {
+		if (way->giving == 0) {
+			pthread_cond_wait(&way->changed, &server->rings_lock);
+			continue;
+		}
+		sleep_locked(server);
+		for (struct rp_ring *ring = server->rings; ring; ring = ring->next)
+			if (atomic_load_explicit(&ring->gives_way, memory_order_relaxed))
+				look_locked(ring);
+	}
+	for (struct rp_ring *ring = server->rings; ring; ring = ring->next)
+		if (atomic_load_explicit(&ring->gives_way, memory_order_relaxed))
+			take_back_locked(ring, 0);
+	pthread_mutex_unlock(&server->rings_lock);
+	return NULL;
+}
+
+void rp_way_ring_init(struct rp_ring *ring)
+{
+	ring->thread = gettid();
+	ring->pause_ms = PAUSE_MS_MIN;
+}
+
+void rp_way_start(struct rp_server *server)
+{
+	struct rp_way *way = &server->way;
+	pthread_condattr_t clock;
+
+	if (!allowed())
+		return;
+	pthread_condattr_init(&clock);
+	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+	pthread_cond_init(&way->changed, &clock);
+	pthread_condattr_destroy(&clock);
+	way->watched = true;
+	way->started = !pthread_create(&way->watcher, NULL, watch, server);
+	if (!way->started) {
+		way->watched = false;
+		pthread_cond_destroy(&way->changed);
+	}
+}
+
+void rp_way_stop(struct rp_server *server)
+{
+	struct rp_way *way = &server->way;
+
+	if (!way->started)
+		return;
+	pthread_mutex_lock(&server->rings_lock);
+	way->watched = false;
+	pthread_cond_signal(&way->changed);
+	pthread_mutex_unlock(&server->rings_lock);
+	pthread_join(way->watcher, NULL);
+	pthread_cond_destroy(&way->changed);
+}
