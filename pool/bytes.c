@@ -19,9 +19,33 @@ RP_RACY static void bytes_zero(void *to, size_t length)
 		((volatile uint8_t *)to)[i] = 0;
 }
 #else
+typedef uint8_t vector __attribute__((vector_size(16), aligned(1), may_alias));
+
+/* The processor's string moves, which compiler and library take for a page, are a third slower where the two stand
+ * differently in their cache lines, as buffers of other programs do (AMD EPYC, pages in order: 10 against 15 GB/s; alike, 17). */
+static void unlike_copy(uint8_t *to, const uint8_t *from, size_t length)
+{
+	for (; length >= 4 * sizeof(vector); length -= 4 * sizeof(vector)) {
+		const vector *source = (const vector *)from;
+		vector *target = (vector *)to;
+		vector a = source[0], b = source[1], c = source[2], d = source[3];
+
+		target[0] = a;
+		target[1] = b;
+		target[2] = c;
+		target[3] = d;
+		from += 4 * sizeof(vector);
+		to += 4 * sizeof(vector);
+	}
+	memcpy(to, from, length);
+}
+
 static void bytes_copy(void *to, const void *from, size_t length)
 {
-	memcpy(to, from, length);
+	if (((uintptr_t)to ^ (uintptr_t)from) % 32 == 0)
+		memcpy(to, from, length);
+	else
+		unlike_copy(to, from, length);
 }
 
 static void bytes_zero(void *to, size_t length)

@@ -32,17 +32,19 @@ static void read_at(rp_object object, uint64_t offset, void *bytes, size_t lengt
 	EXPECT_EQUAL(REF_OP(pool, RP_OP_READ, rp_bytes_read(&op, rp_pool_live(pool), object, offset, bytes, length)), 0);
 }
 
-/* Five pages somewhere, with every start and end near a page's boundary, against five pages of memory. */
+/* Five pages somewhere, with every start and end near a page's boundary, against five pages of memory, from and to buffers
+ * that stand anywhere in a cache line. */
 static void test_alignment(uint64_t base)
 {
 	static const size_t near[] = { 0, 1, 7, 100, 4095, 4096, 4097, 8191, 8192, 8193, 12287, 16384, 16385, 20479, 20480 };
-	static uint8_t should[ROOM], is[ROOM], from[ROOM];
+	static uint8_t should[ROOM], is_room[ROOM + 64], from_room[ROOM + 64];
 	uint64_t random = base + 3;
 	rp_object object = new_object();
 
 	memset(should, 0, sizeof(should));
 	for (unsigned round = 0; round < 400; round++) {
 		size_t a = near[random_below(&random, 15)], b = near[random_below(&random, 15)];
+		uint8_t *from = from_room + random_below(&random, 64), *is = is_room + random_below(&random, 64);
 
 		if (a > b)
 			continue;
@@ -269,12 +271,31 @@ static void test_share_too_often(void)
 	EXPECT_EQUAL(REF_OP(pool, 0, rp_object_remove(&op, b)), 0);
 }
 
+/* Pages written in order stand in order in memory, which copying is much quicker for. */
+static void test_order(void)
+{
+	static uint8_t bytes[1 << 20];
+	rp_page count = 4 * sizeof(bytes) >> RP_PAGE_SHIFT;
+	unsigned ascending = 0;
+	rp_object object = new_object();
+
+	memset(bytes, 6, sizeof(bytes));
+	for (uint64_t at = 0; at < 4 * sizeof(bytes); at += sizeof(bytes))
+		write_at(object, at, bytes, sizeof(bytes));
+	for (rp_page page = 1; page < count; page++)
+		ascending += frame_of(object, page) == frame_of(object, page - 1) + 1;
+	EXPECT(ascending > count * 9 / 10);
+	EXPECT_EQUAL(REF_OP(pool, 0, rp_object_remove(&op, object)), 0);
+}
+
 int main(void)
 {
 	struct rp_pool_options options = { .size_bytes = 64 << 20 };
 
 	EXPECT_EQUAL(rp_pool_create(&options, &pool), 0);
 	uint64_t empty = used();
+
+	test_order();
 
 	test_alignment(0);
 	test_alignment((UINT64_C(511) << RP_PAGE_SHIFT));
