@@ -60,10 +60,15 @@ struct rp_ring {
 	/* giveway.c; set once: */
 	struct rp_server *server;
 	pid_t thread;
+	clockid_t cpu_clock;          /* the thread's */
+	/* its thread's own: how many requests came in a run, and when the last */
+	unsigned run;
+	uint64_t run_ms;
 	/* changed under server->rings_lock; its thread reads the first two without */
-	_Atomic bool gives_way;       /* the thread is a SCHED_IDLE task */
+	_Atomic bool gives_way;       /* the thread is a SCHED_IDLE task, or about to be */
 	_Atomic uint64_t give_way_from_ms; /* not before */
-	uint64_t awake_seen;
+	bool fresh;                   /* the watcher has not looked since it gives way */
+	uint64_t awake_seen, ran_ms_seen; /* when the watcher looked last */
 	unsigned pause_ms;            /* for how long it may not, when it is late next */
 };
 
@@ -71,9 +76,9 @@ struct rp_ring {
 struct rp_way {
 	bool started;
 	pthread_t watcher;
+	_Atomic bool watched;         /* false: no ring may give way */
 	/* guarded by server->rings_lock */
 	pthread_cond_t changed;
-	bool watched;                 /* false: no ring may give way */
 	unsigned giving;              /* rings that do */
 	uint64_t late;                /* how often one was in line for the CPU instead of answering */
 };
@@ -254,7 +259,7 @@ static inline void rp_way_give(struct rp_ring *ring)
 	if (!atomic_load_explicit(&ring->gives_way, memory_order_relaxed))
 		rp_way_give_slowly(ring);
 }
-/* It is about to take a lock that others wait for: an ordinary task again, for the next moments. */
+/* The same thread is about to take a lock that others wait for: an ordinary task again, for the next moments. */
 void rp_way_take_back(struct rp_ring *ring);
 
 /* ---- later.c: answering from another thread ---------------------------------------------------------------------- */

@@ -85,6 +85,7 @@ static bool queue_put(struct queue *queue, const struct job *job)
 		return false;
 	*copy = *job;
 	copy->next = NULL;
+	rp_way_take_back(copy->ring);
 	pthread_mutex_lock(&queue->lock);
 	if (queue->stop) {
 		pthread_mutex_unlock(&queue->lock);
