@@ -221,7 +221,7 @@ check:  ## install what is missing, build, run every test
 test: all  ## run tests: make test T="unit model" or T=tests/unit/test_map (all without T)
 	$(Q)O=$(O) tests/run --mode $(MODE) -j $(TEST_JOBS) $(T)
 
-bench: programs $(BENCH_PROGS)  ## measure against tmpfs, zram, libfuse's examples, nbdkit's plugins: three quarters of an hour
+bench: programs $(BENCH_PROGS)  ## measure against tmpfs, zram, libfuse's examples, nbdkit's plugins: half an hour
 	$(Q)$(BENCH)
 
 bench-quick: programs $(BENCH_PROGS)  ## the same in under three minutes
