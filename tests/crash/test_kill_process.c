@@ -11,6 +11,7 @@
 #include <rampool/image.h>
 #include "tests/lib/expect.h"
 #include "tests/lib/random.h"
+#include "tests/lib/world.h"
 
 #define OBJECTS 12
 
@@ -105,19 +106,8 @@ static void image_make(void)
 	struct rp_pool *pool;
 
 	EXPECT_OK(rp_pool_create(&pool_options, &pool), "pool");
-	for (unsigned i = 0; i < OBJECTS; i++) {
-		uint64_t generation;
-		rp_object object;
-		struct rp_op op;
-		int error;
-
-		do {
-			rp_op_begin(&op, pool, 0);
-			error = rp_object_create(&op, true, &object, &generation);
-		} while (rp_op_end(&op, &error));
-		EXPECT_OK(error, "object");
-		EXPECT_EQUAL(object, 2 + i);
-	}
+	for (unsigned i = 0; i < OBJECTS; i++)
+		EXPECT_EQUAL(world_object_make(pool, true), 2 + i);
 	EXPECT_OK(number_write(pool, 1), "write");
 	EXPECT_OK(rp_image_create(pool, "image", false, &options, &image), message);
 	rp_image_close(image);

@@ -9,7 +9,7 @@
 
 #define DIFFERS 1
 
-rp_object world_object_make(struct rp_pool *pool)
+rp_object world_object_make(struct rp_pool *pool, bool meta)
 {
 	uint64_t generation;
 	rp_object object = 0;
@@ -18,7 +18,7 @@ rp_object world_object_make(struct rp_pool *pool)
 
 	do {
 		rp_op_begin(&op, pool, 0);
-		error = rp_object_create(&op, false, &object, &generation);
+		error = rp_object_create(&op, meta, &object, &generation);
 	} while (rp_op_end(&op, &error));
 	EXPECT_OK(error, "object");
 	return object;

@@ -40,8 +40,8 @@ struct world {
 	struct world_state state;
 };
 
-/* An object of data beside the world's, which does not know it; ends the test when there is none. */
-rp_object world_object_make(struct rp_pool *pool);
+/* An object beside the world's, which does not know it; meta: of metadata. Ends the test when there is none. */
+rp_object world_object_make(struct rp_pool *pool, bool meta);
 /* The page of an object that place i stands for: some near, some far. */
 rp_page world_page(unsigned i);
 void world_fill(uint64_t content, void *page);

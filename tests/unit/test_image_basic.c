@@ -173,8 +173,8 @@ static void test_zero_and_shared(void)
 	int error;
 
 	world_begin(&w, 1, 0);
-	a = world_object_make(w.pool);
-	b = world_object_make(w.pool);
+	a = world_object_make(w.pool, false);
+	b = world_object_make(w.pool, false);
 	EXPECT_OK(rp_image_create(w.pool, PATH, false, &options, &image), message);
 	before = written(image);
 	pages_write(w.pool, a, 0, 500, 0);
@@ -350,7 +350,7 @@ static void test_progress(void)
 
 	world_begin(&w, 2, 5);
 	EXPECT_OK(rp_image_create(w.pool, PATH, false, &options, &image), message);
-	pages_write(w.pool, world_object_make(w.pool), 0, 1500, 3);
+	pages_write(w.pool, world_object_make(w.pool, false), 0, 1500, 3);
 	EXPECT_EQUAL(rp_image_commit(image, cancel_at, &calls), -ECANCELED);
 	EXPECT(rp_image_is_changed(image));
 	rp_image_status(image, &status);

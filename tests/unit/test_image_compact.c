@@ -187,7 +187,7 @@ static void test_by_itself(void)
 	rp_object object;
 
 	world_begin(&w, 1, 0, 16 << 20);
-	object = world_object_make(w.pool);
+	object = world_object_make(w.pool, false);
 	options.no_read_ahead = false;
 	EXPECT_OK(rp_image_create(w.pool, PATH, false, &options, &image), message);
 	for (uint64_t round = 0; round < 60; round++) {

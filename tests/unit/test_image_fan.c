@@ -55,12 +55,12 @@ static struct disk *image_make(rp_object *far, rp_object *near)
 	rp_page done;
 
 	EXPECT_OK(rp_pool_create(&pool_options, &pool), "pool");
-	*near = world_object_make(pool);
+	*near = world_object_make(pool, false);
 	EXPECT_OK(page_write(pool, *near, 0, "near"), "write");
 	for (rp_page page = 1; page < 200; page++)
 		EXPECT_OK(rp_pages_share(pool, *near, 0, *near, page, 1, &done), "share");
 	EXPECT_OK(rp_snapshot_create(pool, "before"), "snapshot");
-	*far = world_object_make(pool);
+	*far = world_object_make(pool, false);
 	EXPECT_OK(page_write(pool, *far, 0, "first"), "write");
 	EXPECT_OK(page_write(pool, *far, FAR_PAGE, "last"), "write");
 	EXPECT_OK(rp_image_create(pool, PATH, false, &options, &image), message);
