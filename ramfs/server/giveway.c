@@ -12,8 +12,9 @@
  * between its requests looks the same, and has little to gain. Changing the policy for each answer instead, and leaving
  * the watcher out, costs a third of a short request.
  *
- * A thread that gives way holds no lock of the server's when it wakes anybody, or whoever waits for the lock could wait for
- * other work: it is taken back before.
+ * Whoever waits for what such a thread holds waits for that other work, too. So it is taken back before it takes a lock of
+ * its ring, of the workers or of the watcher. What it holds in the namespace and the pool, the gate included, it holds for
+ * moments; if it loses the CPU in one of them, the watcher helps within two ticks.
  *
  * Coming back from SCHED_IDLE needs a right, which is root's; it is tried before, and without it no thread gives way.
  */

@@ -252,8 +252,8 @@ void rp_way_start(struct rp_server *server);
 void rp_way_stop(struct rp_server *server);
 /* This thread serves the ring. */
 void rp_way_ring_init(struct rp_ring *ring);
-/* The ring's thread is about to answer: it may give way from now on. Stands before each answer, so it is short. */
 void rp_way_give_slowly(struct rp_ring *ring);
+/* The same thread is about to answer: it may give way from now on. Stands before each answer, so it is short. */
 static inline void rp_way_give(struct rp_ring *ring)
 {
 	if (!atomic_load_explicit(&ring->gives_way, memory_order_relaxed))

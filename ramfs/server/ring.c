@@ -31,8 +31,6 @@ static _Thread_local struct rp_ring *ring_here;
 
 int io_uring_submit_and_wait(struct io_uring *ring, unsigned wait_nr);
 
-/* ---- The ring's thread ------------------------------------------------------------------------------------------- */
-
 static struct rp_ring *ring_register(struct rp_server *server)
 {
 	struct rp_ring *ring = calloc(1, sizeof(*ring));
