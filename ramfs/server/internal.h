@@ -261,6 +261,9 @@ static inline void rp_way_give(struct rp_ring *ring)
 }
 /* The same thread is about to take a lock that others wait for: an ordinary task again, for the next moments. */
 void rp_way_take_back(struct rp_ring *ring);
+/* The gate will be closed soon: no ring gives way for the next moments, so that none is inside without its CPU for long. From
+ * any other thread. */
+void rp_way_bar(struct rp_server *server);
 
 /* ---- later.c: answering from another thread ---------------------------------------------------------------------- */
 

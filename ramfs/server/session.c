@@ -263,7 +263,11 @@ static void protect(struct rp_server *server)
 
 static int server_flush(void *context)
 {
-	return rp_flush_all(context);
+	int error = rp_flush_all(context);
+
+	/* What is flushed for, a snapshot or a commit, waits at the gate for all that are inside. */
+	rp_way_bar(context);
+	return error;
 }
 
 static int server_device(void *context, dev_t *out)
